@@ -1,0 +1,330 @@
+"""Rows of text being decoded: feeding tokens, forking, rewinding, dropping; every forward pass of asking goes through `feed`.
+
+Same answers in any company: linears run on a multiple of 16 rows, attention on keys rounded up to a multiple of 8 (at least 16)
+and at least 4 queries, so on CPU a row's numbers do not depend on the rows beside it, nor on how its text was cut into feeds
+(`bit_stable` in `harness.session` tests that at start-up). Knows nothing of solvers, sampling or problems.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.backbone import Backbone
+from harness.cells import Layout, Stream, lay, make_cells
+from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, block_flops, head_flops
+from harness.problem import ROLES
+from harness.slots import FACTS, rounded_keys
+from harness.strategy import PAUSE, THOUGHT, Strategy
+
+IntArray = NDArray[np.int64]
+MAX_ROWS_A_FORWARD = 128  # beyond, keys leave the cache (measured)
+MAX_FORWARD_FLOATS = 1 << 24  # of attention scores or logits in one forward: 64 MiB
+_CLASS_OF_ROLE = np.array([{"prompt": PREFILL, "thought": THINK, "answer": ANSWER}[r] for r in ROLES])
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens to feed to one row. With no ids, only the owed thoughts are fed. scored: these are a likelihood's continuation.
+
+    every: read the next token's distribution after every token, not only after the last one.
+    """
+
+    row: int
+    ids: IntArray
+    roles: IntArray
+    places: IntArray
+    scored: bool = False
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A row's state, for `rewind`."""
+
+    length: int
+    last: tuple[int, int, int, bool]
+    texts: int
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Cells in the order in which they were fed, one tuple of FACTS each, and the numbers that were noted of them by name."""
+
+    cells: list[tuple[int, ...]] = field(default_factory=list)
+    notes: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, other: Trace) -> None:
+        """Put another stretch behind this one."""
+        self.cells.extend(other.cells)
+        for name, values in other.notes.items():
+            self.notes.setdefault(name, []).extend(values)
+
+
+class Decoder:
+    """Live rows over one set of slots. Accounts are the ledgers that rows are charged to, as arrays over account numbers."""
+
+    def __init__(self, backbone: Backbone, *, reference_layers: int) -> None:
+        self.backbone, self.strategy, self.alphabet = backbone, backbone.strategy, backbone.alphabet
+        self.reference_layers = reference_layers
+        self.slots = backbone.new_slots()
+        self._weaves = type(self.strategy).weave is not Strategy.weave
+        self._sees = type(self.strategy).sight is not Strategy.sight
+        one = np.zeros(1, dtype=np.int64)
+        self._cells_per_token = max(len(self.strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))
+        self._free: list[int] = []
+        self.live: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self.account: IntArray = np.zeros(0, dtype=np.int64)
+        self._last: IntArray = np.zeros((0, 4), dtype=np.int64)  # id, role, place, whether its owed thoughts are still owed
+        self.texts: IntArray = np.zeros(0, dtype=np.int64)
+        self._trace_from: IntArray = np.zeros(0, dtype=np.int64)
+        self.logits = torch.zeros(0, backbone.outputs, device=backbone.device)
+        self.flops: IntArray = np.zeros((0, len(CLASSES)), dtype=np.int64)
+        self.passes = np.zeros(0)
+        self.limits = np.zeros(0)
+        self.tokens: IntArray = np.zeros((0, 2), dtype=np.int64)  # text, woven
+        self.peak_cells: IntArray = np.zeros(0, dtype=np.int64)
+
+    # Accounts
+
+    def open_account(self, limit_flops: float) -> int:
+        """A new ledger's number."""
+        number = len(self.passes)
+        self.flops = np.vstack([self.flops, np.zeros((1, len(CLASSES)), dtype=np.int64)])
+        self.tokens = np.vstack([self.tokens, np.zeros((1, 2), dtype=np.int64)])
+        self.passes, self.limits = np.append(self.passes, 0.0), np.append(self.limits, limit_flops)
+        self.peak_cells = np.append(self.peak_cells, 0)
+        return number
+
+    def reset_account(self, number: int, limit_flops: float) -> None:
+        """Use a closed ledger's number again."""
+        self.flops[number], self.tokens[number], self.passes[number], self.peak_cells[number] = 0, 0, 0.0, 0
+        self.limits[number] = limit_flops
+
+    # Rows
+
+    def new_row(self, account: int) -> int:
+        """An empty row."""
+        if not self._free:
+            self._grow(max(16, 2 * len(self.live)))
+        row = heapq.heappop(self._free)
+        self.live[row], self.account[row], self.texts[row], self._trace_from[row] = True, account, 0, 0
+        self.slots.lengths[row], self._last[row] = 0, (0, 0, 0, 0)
+        return row
+
+    def _grow(self, rows: int) -> None:
+        old = len(self.live)
+        self.slots.ensure(rows, max(self.slots.cells, 16))
+        more = rows - old
+        self.live = np.concatenate([self.live, np.zeros(more, dtype=bool)])
+        self.account, self.texts, self._trace_from = (
+            np.concatenate([x, np.zeros(more, dtype=np.int64)]) for x in (self.account, self.texts, self._trace_from)
+        )
+        self._last = np.vstack([self._last, np.zeros((more, 4), dtype=np.int64)])
+        self.logits = torch.cat([self.logits, self.logits.new_zeros(more, self.logits.shape[1])])
+        for row in range(old, rows):
+            heapq.heappush(self._free, row)
+
+    def drop(self, row: int) -> Trace:
+        """Free a row; returns the trace of the cells that were computed for it."""
+        trace = self._trace(row, int(self._trace_from[row]))
+        self.live[row] = False
+        self.slots.lengths[row] = 0
+        heapq.heappush(self._free, row)
+        return trace
+
+    def _trace(self, row: int, start: int) -> Trace:
+        """The row's cells from ``start`` on, which are then the trace's, not the row's."""
+        span = slice(start, int(self.slots.lengths[row]))
+        cells = list(zip(*(self.slots.facts[name][row, span].tolist() for name in FACTS), strict=True))
+        notes = {}
+        for name, values in self.slots.notes.items():
+            noted = values[row, : self.slots.lengths[row]][start:]
+            notes[name] = noted[~np.isnan(noted)].tolist()
+            values[row, span] = np.nan
+        return Trace(cells, notes)
+
+    def compact(self) -> dict[int, int]:
+        """Move rows together when more than half of the span is empty; returns old -> new row numbers."""
+        used = np.flatnonzero(self.live)
+        if not len(used) or used[-1] + 1 < 2 * len(used) or used[-1] < 16:
+            return {}
+        moved = {}
+        for row in used[::-1].tolist():
+            if self._free[0] > row:
+                break
+            target = heapq.heapreplace(self._free, row)
+            self._copy(row, [target])
+            self._trace_from[target] = self._trace_from[row]
+            self.live[row], self.slots.lengths[row] = False, 0
+            moved[row] = target
+        return moved
+
+    def _copy(self, row: int, targets: list[int]) -> None:
+        self.slots.copy(row, targets)
+        self.logits[targets] = self.logits[row].clone()
+        for facts in (self.live, self.account, self._last, self.texts):
+            facts[targets] = facts[row]
+
+    def fork(self, row: int, count: int) -> list[int]:
+        """``count`` rows that continue from this one, itself the first. Owed thoughts must have been fed (see `owes`)."""
+        rows = [self.new_row(int(self.account[row])) for _ in range(count - 1)]
+        if rows:
+            self._copy(row, rows)
+            self._trace_from[rows] = self.slots.lengths[row]
+        return [row, *rows]
+
+    def owes(self, row: int) -> bool:
+        """Whether thoughts behind the last token are still to be fed."""
+        token = self._last[row : row + 1]
+        woven = self.strategy.weave(token[:, 0], token[:, 1], token[:, 2])
+        return bool(token[0, 3]) and not woven.read[-1]
+
+    def mark(self, row: int) -> Snapshot:
+        """The row's present state."""
+        a, b, c, d = self._last[row].tolist()
+        return Snapshot(int(self.slots.lengths[row]), (a, b, c, bool(d)), int(self.texts[row]), self.logits[row].clone())
+
+    def rewind(self, row: int, mark: Snapshot) -> Trace:
+        """Back to a mark; returns the trace of what is left behind."""
+        left = self._trace(row, max(mark.length, int(self._trace_from[row])))
+        self.slots.lengths[row], self._last[row], self.texts[row] = mark.length, mark.last, mark.texts
+        self.logits[row] = mark.logits
+        return left
+
+    # Feeding
+
+    def feed(self, feeds: Sequence[Feed]) -> tuple[dict[int, Tensor], set[int]]:
+        """Feed tokens to rows, in as few forwards as memory allows.
+
+        Returns logits (n, V) of the rows that asked for every one, by row, and the rows whose account cannot pay: nothing was
+        fed to those. Each account that took part gets one serial pass for all of this.
+        """
+        every: dict[int, Tensor] = {}
+        broke: set[int] = set()
+        ticks = np.zeros(len(self.passes))
+        for group in self._groups(feeds):
+            layout, stream = self._lay(group)
+            if np.isfinite(self.limits[self.account[[f.row for f in group]]]).any():
+                broke |= (short := self._cannot_pay(group, layout))
+                if short:
+                    group = [f for f in group if f.row not in short]
+                    if not group:
+                        continue
+                    layout, stream = self._lay(group)
+            every |= self._forward(group, layout, stream, ticks)
+        self.passes += ticks
+        cells = np.bincount(self.account[self.live], self.slots.lengths[self.live], minlength=len(self.passes)).astype(np.int64)
+        np.maximum(self.peak_cells, cells, out=self.peak_cells)
+        return every, broke
+
+    def _groups(self, feeds: Sequence[Feed]) -> list[list[Feed]]:
+        """Feeds that go through one forward: short and long ones apart, rows near each other, within the memory limit."""
+        groups: list[list[Feed]] = []
+        for long in (False, True):
+            some = sorted((f for f in feeds if (len(f.ids) > 8) == long), key=lambda f: (len(f.ids) if long else 0, f.row))
+            group: list[Feed] = []
+            low = high = longest = held = 0
+            for f in some:
+                if not group:
+                    low, high, longest, held = f.row, f.row, 0, 0
+                low, high, longest = min(low, f.row), max(high, f.row), max(longest, len(f.ids) + 1)
+                held = max(held, int(self.slots.lengths[f.row]))
+                if group and not self._fits(len(group) + 1, high - low + 1, longest, held):
+                    groups.append(group)
+                    group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(self.slots.lengths[f.row])
+                group.append(f)
+            groups += [group] if group else []
+        return [sorted(group, key=lambda f: f.row) for group in groups]
+
+    def _fits(self, rows: int, span: int, tokens: int, held_cells: int) -> bool:
+        """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each."""
+        cells = tokens * self._cells_per_token
+        scores = span * self.backbone.heads * cells * (held_cells + cells)
+        floats = max(scores, rows * tokens * self.backbone.outputs)
+        return rows <= MAX_ROWS_A_FORWARD and span <= 2 * MAX_ROWS_A_FORWARD and floats <= MAX_FORWARD_FLOATS
+
+    def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
+        """Layout of the group's new cells; its rows count from the group's first row."""
+        first, last = feeds[0].row, feeds[-1].row
+        parts_ids, parts_roles, parts_places, counts = [], [], [], []
+        for f in feeds:
+            owed = self._last[f.row]
+            head = [owed] if owed[3] else []
+            parts_ids += [*(x[0:1] for x in head), f.ids]
+            parts_roles += [*(x[1:2] for x in head), f.roles]
+            parts_places += [*(x[2:3] for x in head), f.places]
+            counts.append(len(head) + len(f.ids))
+        ids, roles, places = (np.concatenate(p) for p in (parts_ids, parts_roles, parts_places))
+        row = np.repeat([f.row - first for f in feeds], counts)
+        ends = np.cumsum(counts)
+        carried, final = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+        carried[(ends - counts)[[bool(self._last[f.row, 3]) for f in feeds]]] = True
+        final[(ends - 1)[[len(f.ids) > 0 for f in feeds]]] = True
+        stream = Stream(ids, roles, places, row, final)
+        before = self.slots.lengths[first : last + 1]
+        layout = lay(self.strategy, self.alphabet, stream, before=before, carried=carried, final=final)
+        every = np.repeat([f.every for f in feeds], counts)
+        read = layout.read & (every | final)[layout.token]
+        return Layout(*(read if n == "read" else getattr(layout, n) for n in Layout.__dataclass_fields__)), stream
+
+    def _cannot_pay(self, feeds: Sequence[Feed], layout: Layout) -> set[int]:
+        """Rows of accounts that this layout would take past their limits."""
+        shape = {"width": self.backbone.width}
+        flops = self.strategy.passes() * block_flops(layers=self.backbone.layers, cells_so_far=layout.index + 1, **shape)
+        flops = flops + layout.read * head_flops(outputs=self.backbone.outputs, **shape)
+        account = self.account[layout.row + feeds[0].row]
+        after = self.flops.sum(1) + np.bincount(account, flops, minlength=len(self.passes))
+        return {f.row for f in feeds if after[self.account[f.row]] > self.limits[self.account[f.row]]}
+
+    @torch.no_grad()
+    def _forward(self, feeds: list[Feed], layout: Layout, stream: Stream, ticks: NDArray[np.float64]) -> dict[int, Tensor]:
+        """One forward pass; keeps the last logits of each row, returns all of those that asked for every one."""
+        first, span = feeds[0].row, feeds[-1].row - feeds[0].row + 1
+        longest = int((self.slots.lengths[first : first + span] + layout.counts).max())
+        self.slots.ensure(self.slots.rows, longest)
+        woven = (layout.kind == THOUGHT) | (layout.kind == PAUSE)
+        scored = np.zeros(span, dtype=bool)
+        scored[[f.row - first for f in feeds]] = [f.scored for f in feeds]
+        charge = np.where(scored[layout.row] & (layout.role == ROLES.index("answer")), SCORE, _CLASS_OF_ROLE[layout.role])
+        charge = np.where(woven, THINK, charge)
+        account = self.account[layout.row + first]
+        bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.passes))
+        self.slots.put_facts(np.arange(first, first + span), layout, charge)
+        keys = rounded_keys(longest)
+        facts = self.slots.key_facts(first, span, keys) if self._sees else None
+        cells = make_cells(layout, bill=bill, device=self.backbone.device, first_row=first, keys=keys, key_facts=facts)
+        states = self.strategy.forward(self.backbone, cells, self.slots)
+        every: dict[int, Tensor] = {}
+        if cells.reads.count:
+            logits = self.strategy.readout(self.backbone, states[: len(cells.reads.cells)], cells.reads)
+            tokens = layout.token[layout.read]
+            of_place = stream.row[np.unique(tokens)]
+            ends = np.flatnonzero(np.diff(of_place, append=-1))
+            self.logits[torch.from_numpy(of_place[ends] + first)] = logits[torch.from_numpy(ends)]
+            for f in feeds:
+                if f.every:
+                    every[f.row] = logits[torch.from_numpy(np.flatnonzero(of_place == f.row - first))]
+        self.slots.put_notes(first, layout, cells.reads.notes)
+        self.flops += bill.by_account()
+        self.tokens[:, 0] += np.bincount(account[~woven], minlength=len(self.passes))
+        self.tokens[:, 1] += np.bincount(account[woven], minlength=len(self.passes))
+        took = np.unique(account)
+        ticks[took] = np.maximum(ticks[took], bill.block_applications / self.reference_layers)
+        self._remember(feeds)
+        return every
+
+    def _remember(self, feeds: Sequence[Feed]) -> None:
+        for f in feeds:
+            if len(f.ids):
+                self._last[f.row] = (f.ids[-1], f.roles[-1], f.places[-1], self._weaves)
+                self.texts[f.row] = int(f.places[-1]) + 1
+            else:
+                self._last[f.row, 3] = 0

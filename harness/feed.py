@@ -1,0 +1,133 @@
+"""What an update is taught: problems -> lessons -> text tokens -> cells with targets.
+
+The problems of update k are a function of task, seed and k alone, so every strategy meets the same ones. Documents become windows
+of equal length, cut from the train documents joined by END, in a new random order each epoch. Knows no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.alphabet import Alphabet
+from harness.cells import Cells, Stream, encode, lay, make_cells
+from harness.meter import Bill, block_flops, head_flops
+from harness.problem import Key, Problem, Question, Tokens
+from harness.seeds import generator
+from harness.spec import DIRECT_BASELINE
+from harness.strategy import PAUSE, THOUGHT, Strategy
+from harness.task import Task
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One update's cells, and what they hold: text tokens fed, woven tokens fed, distinct text tokens that are targets."""
+
+    cells: Cells
+    examples: int
+    text_tokens: int
+    woven_tokens: int
+    supervised_tokens: int
+
+
+class Feed:
+    """Batches of one training phase.
+
+    context_tokens: the most text tokens that a lesson may have. epoch_tokens: tokens of unique text, None where problems never
+    end.
+    """
+
+    def __init__(self, *, task: Task, alphabet: Alphabet, seed: int, problems_per_update: int, context_tokens: int) -> None:
+        self._task, self._alphabet, self._seed = task, alphabet, seed
+        self._count, self._context_tokens = problems_per_update, context_tokens
+        self._windows = _Windows(task, alphabet, seed, context_tokens) if task.kind == "documents" else None
+
+    @property
+    def epoch_tokens(self) -> int | None:
+        """Tokens of unique text (documents only)."""
+        return None if self._windows is None else len(self._windows.ids)
+
+    def problems(self, update: int, *, lines: bool) -> Sequence[Problem]:
+        """The problems of update ``update`` (from 0)."""
+        start = update * self._count
+        if self._windows is not None:
+            return [self._windows.problem(i) for i in range(start, start + self._count)]
+        return self._task.problems("train", seed=self._seed, start=start, count=self._count, lines=lines)
+
+    def batch(self, strategy: Strategy, update: int, *, progress: float, device: torch.device) -> Batch:
+        """The cells of one update under a strategy."""
+        rng = generator(self._seed, "lessons", update)
+        problems = self.problems(update, lines="worked_lines" in strategy.needs)
+        texts = [text for p in problems for text in strategy.lessons(p, progress=progress, rng=rng)]
+        stream = encode(texts, self._alphabet)
+        return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=self._context_tokens)
+
+
+def make_batch(
+    strategy: Strategy, alphabet: Alphabet, stream: Stream, rows: int, *, device: torch.device, context_tokens: int
+) -> Batch:
+    """Lay out whole texts for training. What stands behind a text's last target is not fed: nothing is read there."""
+    longest = int(stream.places.max(initial=0)) + 1
+    if longest > context_tokens + 1:
+        raise ValueError(f"a text of {longest} tokens is longer than the context of {context_tokens} (model.context_tokens)")
+    following = np.concatenate([stream.row[1:] == stream.row[:-1], [False]])
+    is_target = np.concatenate([stream.target[1:], [False]]) & following
+    next_ids = np.where(is_target, np.concatenate([stream.ids[1:], [-1]]), -1)
+    last = np.full(rows, -1, dtype=np.int64)
+    last[stream.row[is_target]] = np.flatnonzero(is_target)
+    fed = np.arange(len(stream.ids)) <= last[stream.row]
+    shown = stream.take(fed)
+    final = np.zeros(len(fed), dtype=bool)
+    final[last[last >= 0]] = True
+    nothing = np.zeros(len(shown.ids), dtype=bool)
+    layout = lay(strategy, alphabet, shown, before=np.zeros(rows, dtype=np.int64), carried=nothing, final=final[fed])
+    zeros = np.zeros(len(layout.index), dtype=np.int64)
+    bill = Bill(accounts=zeros, classes=zeros, cells_so_far=layout.index + 1, n_accounts=1)
+    cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed])
+    woven = int(((layout.kind == THOUGHT) | (layout.kind == PAUSE)).sum())
+    return Batch(cells, rows, len(layout.index) - woven, woven, int(is_target.sum()))
+
+
+def direct_flops(batch: Batch, *, layers: int, width: int, outputs: int) -> int:
+    """Forward FLOPs of plain training on a batch laid out by the baseline."""
+    blocks = block_flops(layers=layers, width=width, cells_so_far=batch.cells.layout.index + 1).sum()
+    return int(blocks) + head_flops(width=width, outputs=outputs) * len(batch.cells.reads.cells)
+
+
+def baseline_batch(feed: Feed, update: int) -> Batch:
+    """The batch that plain training would meet at this update."""
+    return feed.batch(DIRECT_BASELINE, update, progress=0.0, device=torch.device("cpu"))
+
+
+class _Windows:
+    """Windows of ``window_tokens`` targets over the joined train documents."""
+
+    def __init__(self, task: Task, alphabet: Alphabet, seed: int, context_tokens: int) -> None:
+        self._seed, self._length = seed, task.window_tokens
+        if self._length > context_tokens:
+            raise ValueError(f"task.window_tokens: {self._length} is longer than the context of {context_tokens} tokens")
+        end = np.array([alphabet.end_id], dtype=np.int64)
+        parts = [part for document in task.documents("train") for part in (end, alphabet.encode(document.text))]
+        self.ids: IntArray = np.concatenate([*parts, end])
+        self._per_epoch = (len(self.ids) - 1 - self._length) // self._length  # one less, so that any offset fits
+        if self._per_epoch < 1:
+            raise ValueError(f"task: the train text has {len(self.ids)} tokens, less than two windows of {self._length}")
+        self._order: tuple[int, int, IntArray] = (-1, 0, np.zeros(0, dtype=np.int64))
+
+    def problem(self, index: int) -> Problem:
+        """Window ``index`` of the endless stream."""
+        epoch, within = divmod(index, self._per_epoch)
+        if self._order[0] != epoch:
+            rng = generator(self._seed, "windows", epoch)
+            self._order = (epoch, int(rng.integers(self._length)), rng.permutation(self._per_epoch))
+        _, offset, order = self._order
+        start = offset + int(order[within]) * self._length
+        ids = self.ids[start : start + self._length + 1].tolist()
+        question = Question(f"window-{index}", Tokens((ids[0],)))
+        return Problem(question, Key(Tokens(tuple(ids[1:])), (), False))

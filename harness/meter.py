@@ -1,0 +1,90 @@
+"""FLOPs by formula, and the ledgers that they are booked in.
+
+A cell that is the c-th of its sequence (itself and masked cells included, however the sequence was chunked) costs
+L (24 D^2 + 4 D c) for L blocks of width D, and 2 D V where a head of V outputs is read; a multiply-add is 2 FLOPs. Norms,
+embeddings, padding, shields and gates are not charged. With a backward pass the cost is three times that. Knows no tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES: tuple[str, ...] = ("prefill", "think", "answer", "score", "verify")
+PREFILL, THINK, ANSWER, SCORE, VERIFY = range(len(CLASSES))
+TRAINING_FACTOR = 3  # forward once, backward twice
+
+IntArray = NDArray[np.int64]
+
+
+class OutOfBudget(Exception):
+    """A forward pass that would take a problem past its budget was refused."""
+
+
+def block_flops(*, layers: int, width: int, cells_so_far: IntArray) -> IntArray:
+    """Forward FLOPs (N,) of ``layers`` blocks for cells that are the c-th of their sequences, c = ``cells_so_far`` (N,)."""
+    flops: IntArray = layers * (24 * width * width + 4 * width * cells_so_far)
+    return flops
+
+
+def head_flops(*, width: int, outputs: int) -> int:
+    """Forward FLOPs of reading a head of ``outputs`` logits once."""
+    return 2 * width * outputs
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one problem has spent."""
+
+    flops: IntArray = field(default_factory=lambda: np.zeros(len(CLASSES), dtype=np.int64))
+    serial_passes: float = 0.0
+    text_tokens: int = 0
+    woven_tokens: int = 0
+    peak_kv_bytes: int = 0
+
+    @property
+    def total_flops(self) -> int:
+        """All classes together."""
+        return int(self.flops.sum())
+
+    def by_class(self) -> dict[str, int]:
+        """FLOPs of each class by its name."""
+        return {name: int(flops) for name, flops in zip(CLASSES, self.flops, strict=True)}
+
+
+class Bill:
+    """The cost of one forward pass, cell by cell; the backbone adds to it, the owner of the pass books it.
+
+    accounts (N,): which ledger pays; classes (N,): index into CLASSES; cells_so_far (N,): c of each cell. Several cells may
+    share an account.
+    """
+
+    def __init__(self, *, accounts: IntArray, classes: IntArray, cells_so_far: IntArray, n_accounts: int) -> None:
+        self._bins = accounts * len(CLASSES) + classes
+        self.cells_so_far = cells_so_far
+        self._n_accounts = n_accounts
+        self._flops = np.zeros(n_accounts * len(CLASSES), dtype=np.float64)  # whole numbers far below 2^53: exact
+        self.block_applications = 0
+
+    def add_blocks(self, *, layers: int, width: int, factor: int) -> None:
+        """``layers`` blocks ran over every cell."""
+        flops = block_flops(layers=layers, width=width, cells_so_far=self.cells_so_far)
+        self._flops += factor * np.bincount(self._bins, weights=flops, minlength=len(self._flops))
+        self.block_applications += layers
+
+    def add_head(self, cells: IntArray, *, width: int, outputs: int, factor: int) -> None:
+        """A head of ``outputs`` was read at ``cells`` (indices into the pass's cells)."""
+        counts = np.bincount(self._bins[cells], minlength=len(self._flops))
+        self._flops += factor * head_flops(width=width, outputs=outputs) * counts
+
+    def by_account(self) -> IntArray:
+        """(accounts, classes) FLOPs so far."""
+        flops: IntArray = self._flops.astype(np.int64).reshape(self._n_accounts, len(CLASSES))
+        return flops
+
+    @property
+    def total_flops(self) -> int:
+        """All accounts together."""
+        return int(self._flops.sum())

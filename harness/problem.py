@@ -1,0 +1,133 @@
+"""What tasks and strategies exchange: pieces of text, questions, keys, problems.
+
+Knows nothing of tokens, models or scoring; every other module may import it, it imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["prompt", "thought", "answer"]
+ROLES: tuple[Role, ...] = ("prompt", "thought", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A token that no text can spell, such as ``<sep>``: a user's literal "<sep>" stays plain text."""
+
+    name: str
+
+
+END = Special("<end>")  # end of text; also the prefix token of documents
+SEP = Special("<sep>")  # between worked lines and answer
+BOT = Special("<bot>")  # opens a span of thoughts
+EOT = Special("<eot>")  # closes it
+SAYABLE: tuple[Special, ...] = (SEP, BOT, EOT)  # what a strategy may opt into saying; END always is
+MAX_THOUGHTS = 64
+THOUGHTS: tuple[Special, ...] = tuple(Special(f"<t{i}>") for i in range(1, MAX_THOUGHTS + 1))
+SPARE = Special("<spare>")
+INSERTED: tuple[Special, ...] = (*THOUGHTS, SPARE)  # never sayable
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Text that is already encoded: windows of documents, cut at token borders."""
+
+    ids: tuple[int, ...]
+
+
+Content = str | Special | Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text with a role. Encoded alone: no token spans two pieces.
+
+    target: whether the model is taught to say it.
+    """
+
+    content: Content
+    role: Role
+    target: bool = False
+
+
+Text = tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """All that a strategy may see when it is asked.
+
+    answer_cap_tokens, lines_cap_tokens: the most tokens that an answer (end of text included) and its worked lines can take,
+    whatever the alphabet.
+    """
+
+    id: str
+    text: Content
+    answer_cap_tokens: int = 64
+    lines_cap_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What only the harness sees when a strategy is asked.
+
+    lines: worked steps, the last of which ends in the answer. ends: whether end of text follows the answer (not so in a window
+    of a document).
+    """
+
+    answer: Content
+    lines: tuple[str, ...] = ()
+    ends: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its key.
+
+    difficulty: the group in which scores are also reported. weight: its share in the mean; 0 keeps it out of the headline
+    metric (longer held-out problems) but in its own difficulty.
+    """
+
+    question: Question
+    key: Key
+    difficulty: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is modelled as a whole."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one attempt said.
+
+    pieces: strings and the specials between them, END left out; ids: the same as tokens, END included where it was said.
+    stop: "end" (a stop token was said), "cap", or "budget".
+    """
+
+    pieces: tuple[str | Special, ...]
+    ids: tuple[int, ...]
+    logprob_nats: float
+    stop: str
+
+    @property
+    def text(self) -> str:
+        """The pieces as people read them."""
+        return "".join(p if isinstance(p, str) else p.name for p in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of a solver: what is graded, and what was said in full. text None: no answer was given."""
+
+    text: str | None
+    completion: Completion | None = None
+    notes: dict[str, Sequence[float]] = field(default_factory=dict)

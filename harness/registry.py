@@ -1,0 +1,103 @@
+"""Names to plugin classes: ``strategies/NAME.py``, ``tasks/NAME.py``, an entry point, a file ``path/to/x.py``, or ``pkg.mod:Class``.
+
+Knows how to find and load classes; imports a plugin's module only when its name is asked for. Knows no plugin by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from harness.settings import unknown
+from harness.strategy import Strategy
+from harness.task import Task
+
+Kind = Literal["strategy", "task"]
+_PACKAGES = {"strategy": "strategies", "task": "tasks"}
+_BASES: dict[str, type[Any]] = {"strategy": Strategy, "task": Task}
+
+
+def names(kind: Kind) -> list[str]:
+    """Names of all plugins of a kind, sorted; files that begin with _ are helpers and skipped."""
+    package = importlib.import_module(_PACKAGES[kind])
+    own = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    others = [e.name for e in entry_points(group=f"harness.{_PACKAGES[kind]}")]
+    return sorted({*own, *others})
+
+
+def find(kind: Kind, name: str) -> type[Any]:
+    """The plugin class; ValueError lists the legal names."""
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+        return _checked(kind, name, _imported(kind, name, module_name), class_name)
+    if name.endswith(".py"):
+        return _checked(kind, name, _from_file(kind, Path(name)))
+    package = _PACKAGES[kind]
+    if name in {m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)} and not name.startswith("_"):
+        return _checked(kind, name, importlib.import_module(f"{package}.{name}"))
+    for entry in entry_points(group=f"harness.{package}", name=name):
+        return _checked(kind, name, importlib.import_module(entry.module), entry.attr or None)
+    raise unknown(kind, name, names(kind))
+
+
+def plugin_name(instance: Any) -> str:
+    """The name under which `find` gives this plugin's class."""
+    module = type(instance).__module__
+    prefix, _, rest = module.partition(".")
+    if prefix in _PACKAGES.values() and rest:
+        return rest
+    path = getattr(sys.modules.get(module), "__plugin_path__", None)
+    return str(path) if path else f"{module}:{type(instance).__qualname__}"
+
+
+def _imported(kind: Kind, name: str, module_name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"{kind} {name!r}: cannot import {module_name}: {error}") from None
+
+
+def _from_file(kind: Kind, path: Path) -> ModuleType:
+    """Import an outsider's file under a name made from its path."""
+    if not path.is_file():
+        raise ValueError(f"{kind}: no file {str(path)!r}")
+    name = f"harness_plugin_{path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__plugin_path__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__plugin_path__ = str(path)  # type: ignore[attr-defined]
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{kind} {str(path)!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _checked(kind: Kind, name: str, module: ModuleType, class_name: str | None = None) -> type[Any]:
+    """The one plugin class of a module."""
+    base = _BASES[kind]
+    if class_name is not None:
+        found = [getattr(module, class_name, None)]
+    else:
+        found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__]
+    if len(found) != 1 or not inspect.isclass(found[0]) or not issubclass(found[0], base):
+        what = f"class {class_name!r}" if class_name else "exactly one class"
+        raise ValueError(f"{kind} {name!r}: {module.__name__} must define {what} that subclasses harness.{kind}.{base.__name__}")
+    return found[0]
+
+
+def first_line(cls: type[Any]) -> str:
+    """The first line of a plugin's docstring."""
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

@@ -1,0 +1,113 @@
+"""Settings: the typed, documented fields of specs and plugins, and how they are read from strings or JSON.
+
+Knows how to turn ``{"per_token": "2"}`` into a frozen dataclass, or into one clear ValueError; does not know what any field means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+When = Literal["learn", "ask"]
+
+
+def setting(default: Any, *, doc: str, when: When = "learn", low: float | None = None, high: float | None = None) -> Any:
+    """A field of a spec or plugin.
+
+    when: "learn" if it changes what is trained, "ask" if only how the trained model is asked (sweeping it retrains nothing).
+    low, high: the legal range, both ends included.
+    """
+    return dataclasses.field(default=default, metadata={"doc": doc, "when": when, "low": low, "high": high})
+
+
+def did_you_mean(word: str, legal: Iterable[str]) -> str:
+    """' (did you mean X?)' or nothing."""
+    close = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def unknown(kind: str, word: str, legal: Iterable[str]) -> ValueError:
+    """The error for a name that is not one of the legal ones."""
+    names = sorted(legal)
+    return ValueError(f"unknown {kind} {word!r}{did_you_mean(word, names)}; legal: {', '.join(names) or 'none'}")
+
+
+def legal_values(field: dataclasses.Field[Any], hint: Any) -> str:
+    """The legal values of a field in words: 'one of a, b', 'a whole number from 0 to 64'."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(a) for a in args)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        inner = [a for a in args if a is not type(None)]
+        return legal_values(field, inner[0]) + (" or none" if len(inner) < len(args) else "")
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    limits = (f" from {low:g}" if low is not None else "") + (f" to {high:g}" if high is not None else "")
+    return names.get(hint, str(hint)) + limits
+
+
+def convert(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> Any:
+    """``value`` (a string from the command line, or JSON) as the field's type; ValueError naming ``key`` and the legal values."""
+    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in typing.get_args(hint):
+        return None
+    if isinstance(value, str) and value.lower() in ("true", "false") and bool in (hint, *typing.get_args(hint)):
+        value = value.lower() == "true"
+    number = hint is int or int in typing.get_args(hint)
+    if number and isinstance(value, str) and "e" in value.lower():
+        value = _whole(value)
+    try:
+        result = msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:
+        raise ValueError(f"{key}: expected {legal_values(field, hint)}, got {value!r}") from None
+    if isinstance(result, (int, float)) and not isinstance(result, bool):
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        outside = (low is not None and result < low) or (high is not None and result > high)
+        if outside or not math.isfinite(result):
+            raise ValueError(f"{key}: expected {legal_values(field, hint)}, got {value!r}")
+    return result
+
+
+def _whole(value: str) -> Any:
+    """'5e3' as 5000; anything else unchanged."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if math.isfinite(number) and number.is_integer() else value
+
+
+def hints(cls: type[Any]) -> dict[str, Any]:
+    """Resolved type hints of a dataclass's fields."""
+    return typing.get_type_hints(cls)
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, prefix: str) -> T:
+    """An instance of the frozen dataclass ``cls`` from strings or JSON values; missing ones take their defaults.
+
+    Raises ValueError that names ``prefix.key`` and the legal keys or values. Checks across fields belong in the class's
+    ``__post_init__``, whose ValueErrors get the prefix too.
+    """
+    legal = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
+    types_ = hints(cls)
+    for name in values:
+        if name not in legal:
+            raise ValueError(f"{prefix}.{name}: {unknown('setting', name, legal)}")
+    converted = {name: convert(v, types_[name], legal[name], f"{prefix}.{name}") for name, v in values.items()}
+    try:
+        return cls(**converted)
+    except ValueError as error:
+        raise ValueError(f"{prefix}: {error}") from None
+
+
+def to_json(instance: Any) -> dict[str, Any]:
+    """The fields of a frozen dataclass as plain JSON values, in their order."""
+    values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    return typing.cast(dict[str, Any], msgspec.to_builtins(values))

@@ -1,0 +1,291 @@
+"""Specs: everything that decides a run's numbers, frozen, with JSON round trip and fingerprints.
+
+Knows fields, defaults and names; loads no model. What cannot repeat (device, times) and where results lie are not part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness import registry
+from harness.settings import build, setting, to_json, unknown
+from harness.strategy import Strategy
+from harness.task import Task
+
+SIZES: dict[str, tuple[int, int, int, int]] = {  # layers, width, heads, context in text tokens
+    "xs": (2, 64, 4, 256),
+    "s": (4, 128, 4, 256),
+    "m": (6, 384, 6, 256),
+    "gpt2": (12, 768, 12, 1024),
+}
+SCHEMA = 1
+DIRECT_BASELINE = Strategy()  # the contract's own defaults are plain next-token training
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The shared backbone."""
+
+    size: Literal["xs", "s", "m", "gpt2"] = setting("s", doc="layers x width: 2x64, 4x128, 6x384, 12x768")
+    path: str | None = setting(None, doc="folder or hub name of a pretrained GPT-2 to start from")
+    layers: int | None = setting(None, doc="blocks, if not the size's", low=1, high=96)
+    width: int | None = setting(None, doc="width, if not the size's", low=4, high=8192)
+    heads: int | None = setting(None, doc="heads, if not the size's; must divide the width", low=1, high=128)
+    context_tokens: int | None = setting(None, doc="text tokens a sequence may have, if not the size's", low=8, high=65536)
+
+    def __post_init__(self) -> None:
+        _, width, heads, _ = self.shape
+        if width % heads:
+            raise ValueError(f"width must be a multiple of heads, got model.width={width} and model.heads={heads}")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Layers, width, heads, context in text tokens."""
+        layers, width, heads, context = SIZES[self.size]
+        return self.layers or layers, self.width or width, self.heads or heads, self.context_tokens or context
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """One phase of training. Every strategy meets the same problems at the same update."""
+
+    flops: float = setting(3e12, doc="training budget in FLOPs, forward and backward", low=1, high=1e24)
+    match: Literal["flops", "tokens", "examples"] = setting(
+        "flops", doc="what equals plain training's consumption at the budget: FLOPs, text tokens, or examples"
+    )
+    problems_per_update: int = setting(128, doc="problems (or windows of documents) in one update", low=1, high=65536)
+    learning_rate: float = setting(1e-3, doc="peak learning rate of AdamW", low=1e-9, high=10.0)
+    warmup: float = setting(0.05, doc="share of the budget over which the rate rises", low=0.0, high=0.9)
+    decay_to: float = setting(0.1, doc="share of the peak rate at the end of the cosine", low=0.0, high=1.0)
+    weight_decay: float = setting(0.1, doc="decoupled weight decay of matrices", low=0.0, high=10.0)
+    beta2: float = setting(0.99, doc="AdamW's second-moment decay", low=0.5, high=0.99999)
+    clip_norm: float = setting(1.0, doc="largest gradient norm", low=1e-6, high=1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferSpec:
+    """How the trained model is examined."""
+
+    problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=1_000_000, when="ask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One training run on one task: a strategy, what it is taught, and for how long."""
+
+    strategy: Strategy
+    task: Task
+    train: TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run: a learner, and how it is asked."""
+
+    strategy: Strategy
+    task: Task
+    model: ModelSpec
+    train: TrainSpec
+    infer: InferSpec
+    seed: int = 0
+    threads: int = 1
+    pretraining: Phase | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The last training phase."""
+        return Phase(strategy=self.strategy, task=self.task, train=self.train)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` gives the spec back."""
+        spec = {"strategy": plugin_json(self.strategy), "task": plugin_json(self.task)}
+        spec |= {name: to_json(getattr(self, name)) for name in ("model", "train", "infer")}
+        spec["pretraining"] = None if self.pretraining is None else phase_json(self.pretraining)
+        return spec | {"seed": self.seed, "threads": self.threads}
+
+    def fingerprint(self) -> str:
+        """Of everything but the seed: 12 hexadecimal digits."""
+        return digest({k: v for k, v in self.to_json().items() if k != "seed"})
+
+    def learner_fingerprint(self) -> str:
+        """Of what is trained, without how it is asked and without the seed."""
+        spec = self.to_json()
+        spec["strategy"] = plugin_json(self.strategy, asked=False)
+        spec["task"] = plugin_json(self.task, asked=False)
+        return digest({k: v for k, v in spec.items() if k not in ("infer", "seed")})
+
+    def pretrained(self) -> RunSpec | None:
+        """The run that this one starts from, as a spec of its own, so that everyone who starts from it shares it."""
+        if self.pretraining is None:
+            return None
+        phase = self.pretraining
+        return dataclasses.replace(
+            self, strategy=phase.strategy, task=phase.task, train=phase.train, infer=InferSpec(), pretraining=None
+        )
+
+
+def plugin_json(plugin: Strategy | Task, *, asked: bool = True) -> dict[str, Any]:
+    """A plugin as name, version and settings; without its ask-settings if ``asked`` is False."""
+    left_out = set() if asked else {f.name for f in dataclasses.fields(plugin) if f.metadata.get("when") == "ask"}
+    values = {k: v for k, v in to_json(plugin).items() if k not in left_out}
+    return {"name": registry.plugin_name(plugin), "version": plugin.version, **values}
+
+
+def phase_json(phase: Phase) -> dict[str, Any]:
+    """A phase as plain JSON values."""
+    return {"strategy": plugin_json(phase.strategy), "task": plugin_json(phase.task), "train": to_json(phase.train)}
+
+
+def digest(value: Any) -> str:
+    """12 hexadecimal digits of the canonical JSON's sha256."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+GROUPS = ("strategy", "task", "model", "train", "infer", "pretraining")
+
+
+def make_spec(
+    *, strategy: str, task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1
+) -> RunSpec:
+    """A spec from plugin names and dotted settings such as ``{"strategy.per_token": 2, "train.flops": "1e12"}``.
+
+    What is not set takes the task's defaults, then the field's. Raises ValueError that names the key and the legal ones.
+    """
+    groups = _grouped(settings or {})
+    before = groups.pop("pretraining")
+    phase = _make_phase(strategy, task, groups)
+    defaults = phase.task.defaults()
+    pretraining = _make_pretraining(before) if before else None
+    return RunSpec(
+        strategy=phase.strategy,
+        task=phase.task,
+        train=phase.train,
+        model=build(ModelSpec, _defaulted("model", groups["model"], defaults), prefix="model"),
+        infer=build(InferSpec, _defaulted("infer", groups["infer"], defaults), prefix="infer"),
+        seed=_checked_number("--seed", seed, 0, 2**31 - 1),
+        threads=_checked_number("--threads", threads, 1, 256),
+        pretraining=pretraining,
+    )
+
+
+def _checked_number(option: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise ValueError(f"{option}: expected a whole number from {low} to {high}, got {value}")
+    return value
+
+
+def _grouped(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted keys by their first part."""
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for key, value in settings.items():
+        group, _, name = key.partition(".")
+        if group not in groups or not name:
+            raise unknown("setting", key, [f"{g}.NAME" for g in GROUPS])
+        groups[group][name] = value
+    return groups
+
+
+def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Phase:
+    made_task: Task = build(registry.find("task", task), groups["task"], prefix=f"{prefix}task")
+    made_strategy: Strategy = build(registry.find("strategy", strategy), groups["strategy"], prefix=f"{prefix}strategy")
+    train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
+    missing = made_strategy.needs - made_task.offers()
+    if missing:
+        raise ValueError(f"strategy {strategy} needs a task with {', '.join(sorted(missing))}; {task} does not offer that")
+    return Phase(strategy=made_strategy, task=made_task, train=train)
+
+
+def _make_pretraining(settings: dict[str, Any]) -> Phase:
+    """The phase before: ``pretraining.strategy=NAME``, ``pretraining.task=NAME`` and dotted settings below them."""
+    strategy, task = settings.pop("strategy", "direct"), settings.pop("task", None)
+    if task is None:
+        raise ValueError("pretraining: name its task, for example --set pretraining.task=language_model")
+    groups = _grouped(settings)
+    for name in ("model", "infer", "pretraining"):
+        if groups[name]:
+            raise ValueError(f"pretraining.{name}: not a setting of a phase; legal: strategy, task, train")
+    return _make_phase(strategy, task, groups, prefix="pretraining.")
+
+
+def _defaulted(group: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings over the task's defaults for one group."""
+    mine = {key.partition(".")[2]: value for key, value in defaults.items() if key.startswith(f"{group}.")}
+    return mine | dict(given)
+
+
+def from_json(spec: Mapping[str, Any]) -> RunSpec:
+    """The spec that `RunSpec.to_json` wrote; ValueError if a plugin's version has changed since."""
+    phase = _phase_from_json(spec)
+    return RunSpec(
+        strategy=phase.strategy,
+        task=phase.task,
+        train=phase.train,
+        model=build(ModelSpec, spec["model"], prefix="model"),
+        infer=build(InferSpec, spec["infer"], prefix="infer"),
+        seed=int(spec["seed"]),
+        threads=int(spec["threads"]),
+        pretraining=None if spec.get("pretraining") is None else _phase_from_json(spec["pretraining"]),
+    )
+
+
+def _phase_from_json(spec: Mapping[str, Any]) -> Phase:
+    plugins = {}
+    kinds: tuple[registry.Kind, ...] = ("strategy", "task")
+    for kind in kinds:
+        values = dict(spec[kind])
+        cls = registry.find(kind, values.pop("name"))
+        if values.pop("version", None) != cls.version:
+            raise ValueError(f"{kind} {spec[kind]['name']} is at version {cls.version}, the spec was written by another")
+        plugins[kind] = build(cls, values, prefix=kind)
+    return Phase(strategy=plugins["strategy"], task=plugins["task"], train=build(TrainSpec, spec["train"], prefix="train"))
+
+
+def changed_settings(spec: RunSpec) -> dict[str, Any]:
+    """The dotted settings that make this spec from its plugins' names: those that differ from the defaults."""
+    plain = make_spec(
+        strategy=registry.plugin_name(spec.strategy), task=registry.plugin_name(spec.task), settings=_set_of(spec, "task")
+    ).to_json()
+    own, changed = spec.to_json(), _set_of(spec, "task")
+    for group in ("strategy", "model", "train", "infer"):
+        changed |= {f"{group}.{k}": v for k, v in own[group].items() if plain[group].get(k) != v}
+    if spec.pretraining is not None:
+        before = phase_json(spec.pretraining)
+        for kind in ("strategy", "task"):
+            changed[f"pretraining.{kind}"] = before[kind]["name"]
+            changed |= {f"pretraining.{kind}.{k}": v for k, v in before[kind].items() if k not in ("name", "version")}
+        changed |= {f"pretraining.train.{k}": v for k, v in before["train"].items()}
+    return changed
+
+
+def _set_of(spec: RunSpec, kind: registry.Kind) -> dict[str, Any]:
+    """Settings of one plugin that differ from its own defaults."""
+    plugin = getattr(spec, kind)
+    defaults = {f.name: f.default for f in dataclasses.fields(plugin)}
+    return {f"{kind}.{k}": v for k, v in to_json(plugin).items() if defaults[k] != v}
+
+
+def command_line(spec: RunSpec) -> str:
+    """The canonical command that makes this run, without --results and --json."""
+    words = ["python", "-m", "harness", "run", "--strategy", registry.plugin_name(spec.strategy)]
+    words += ["--task", registry.plugin_name(spec.task), "--seed", str(spec.seed), "--threads", str(spec.threads)]
+    for key, value in changed_settings(spec).items():
+        words += ["--set", f"{key}={_setting_text(value)}"]
+    return shlex.join(words)
+
+
+def _setting_text(value: Any) -> str:
+    """A setting's value as it is typed."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,64 @@
+"""The only ways this project changes files: whole files by rename, and lines appended. Knows no formats.
+
+Every write goes through these few functions, so that tests can crash before and after each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder; ValueError names --results if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--results: cannot write to {path}: {error.strerror}; name a folder that you may write to") from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file's content in place, and to disk. Not atomic: for temporary names."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move a file over another, atomically."""
+    os.replace(source, target)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give a file new content: readers see the old or the new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_bytes(temporary, data)
+        rename(temporary, path)
+    except OSError as error:
+        raise ValueError(f"--results: cannot write {path}: {error.strerror}") from None
+
+
+def append(path: Path, text: str) -> None:
+    """Add text to the end of a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def truncate(path: Path, size_bytes: int) -> None:
+    """Cut a file to its first ``size_bytes``."""
+    with open(path, "r+b") as file:
+        file.truncate(size_bytes)
+
+
+def remove(path: Path) -> None:
+    """Delete a file if it is there."""
+    path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

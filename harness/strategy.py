@@ -1,0 +1,199 @@
+"""The Strategy contract: five questions about how one shared GPT-2 is taught and asked, each with a plain default.
+
+The base class *is* plain next-token training and greedy asking; a plugin overrides the questions that it answers differently.
+Knows shapes and roles; knows nothing of losses' optimizers, files or budgets. torch is imported by plugins inside methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text
+from harness.settings import setting
+from harness.wants import GREEDY, Generate, Likelihood, Row, Sampler, Score, Solver, Start
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.backbone import Backbone
+    from harness.cells import Cells, Reads
+    from harness.slots import Slots
+
+__all__ = ["KINDS", "NOTHING", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting"]
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+KINDS: tuple[str, ...] = ("text", "thought", "pause", "special")
+TEXT, THOUGHT, PAUSE, SPECIAL = range(4)
+NOTHING = -(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Woven:
+    """The cells that text tokens become, in arrays over all cells (M,). Each token's cells stand together, in order.
+
+    source: index of the text token; kind: one of KINDS' indices; embed: vocabulary id whose embedding is the input, or -j for
+    the j-th inserted-only special; added: a second one that is added, or NOTHING; position: row of the position table, or
+    NOTHING for the cell's index in its sequence;
+    slot: number of the thought at its place (0: the text token itself); read: the next text token's distribution is read
+    here (the last read of a token ends what must be fed before the next token is known; cells behind it are owed);
+    taught: the next text token is a target here in training.
+    """
+
+    source: IntArray
+    kind: IntArray
+    embed: IntArray
+    added: IntArray
+    position: IntArray
+    slot: IntArray
+    read: BoolArray
+    taught: BoolArray
+
+
+def plain_weave(ids: IntArray, places: IntArray) -> Woven:
+    """Text as it is: one cell a token, read and taught there."""
+    n, yes = np.arange(len(ids)), np.ones(len(ids), dtype=bool)
+    zero = np.zeros(len(ids), dtype=np.int64)
+    return Woven(n, zero, ids, np.full_like(zero, NOTHING), places, zero, yes, yes)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Facts about cells for `sight`, each a tensor (B, N): their index in the sequence, place, kind and slot.
+
+    Padding has index -1 among queries and an index beyond every query's among keys.
+    """
+
+    index: Tensor
+    place: Tensor
+    kind: Tensor
+    slot: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Who sees whom, for queries Q and keys K: boolean tensors (B, 1 or heads, Q, K), or None for the plain case.
+
+    look: the pair is attended (None: causal). learn_kv: False stops the gradient into the pair's key and value. learn_state:
+    False stops it at the state behind them, while the key and value weights still learn. gated: pairs to whose scores the
+    strategy's key bias is added.
+    """
+
+    look: Tensor | None = None
+    learn_kv: Tensor | None = None
+    learn_state: Tensor | None = None
+    gated: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """Subclass as a frozen, keyword-only dataclass in ``strategies/NAME.py``; its first docstring line is what `list` shows.
+
+    Fields are settings, each marked learn or ask (see `setting`). dials: fields that an inference budget may turn, with their
+    values. needs: what a task must offer. version: raised when a fix changes results. known_failures: check name -> reason.
+    """
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    dials: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    known_failures: ClassVar[Mapping[str, str]] = {}
+
+    # 1. What is said?
+
+    def lessons(self, problem: Problem, *, progress: float, rng: np.random.Generator) -> list[Text]:
+        """The texts that teach this problem. progress: share of the budget spent, 0 to 1."""
+        key = problem.key
+        said = (Piece(key.answer, "answer", True), Piece(END, "answer", True)) if key.ends else (Piece(key.answer, "answer", True),)
+        return [(Piece(problem.question.text, "prompt"), *said)]
+
+    def prompt(self, question: Question) -> Text:
+        """What the model is given before it speaks."""
+        return (Piece(question.text, "prompt"),)
+
+    def read(self, completion: Completion) -> str | None:
+        """The answer in what was said; None if there is none (a cap was met first)."""
+        return completion.text if completion.stop == "end" else None
+
+    # 2. What is woven in?
+
+    def weave(self, ids: IntArray, roles: IntArray, places: IntArray) -> Woven:
+        """Text tokens (N,) -> cells (M,). Each token by itself, so that weaving a whole equals weaving its parts.
+
+        roles index ROLES; places count text tokens from the start of their sequence.
+        """
+        return plain_weave(ids, places)
+
+    def positions(self, context_tokens: int) -> int:
+        """Rows of the position table that sequences of ``context_tokens`` text tokens need."""
+        return context_tokens
+
+    # 3. What may see what?
+
+    def sight(self, q: View, k: View, heads: int) -> Sight | None:
+        """Which pairs of queries and keys are attended, and which learn; None is plain causal attention."""
+        return None
+
+    # 4. How many passes?
+
+    def forward(self, backbone: Backbone, cells: Cells, slots: Slots | None) -> Tensor:
+        """States (R, D) of the cells that are read (``cells.needed``): by default once through the blocks."""
+        return backbone.finish(backbone.blocks(backbone.embed(cells), cells, slots, last=True))
+
+    def passes(self) -> int:
+        """How often `forward` goes through the blocks (each pass has its own keys and values)."""
+        return 1
+
+    def readout(self, backbone: Backbone, states: Tensor, reads: Reads) -> Tensor:
+        """Logits (T, V) of the next text token at T places, from the states (R, D) read there; R = T by default."""
+        return backbone.head(states, reads)
+
+    # 5. How is an answer sought?
+
+    def ready(self, question: Question) -> Solver[Row]:
+        """Think; leave a row whose next token is the answer's."""
+        row: Row = yield Start(self.prompt(question))
+        return row
+
+    def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
+        """Finish one completion from a ready row."""
+        completion: Completion = yield Generate(row, question.answer_cap_tokens, sampler)
+        return completion
+
+    def solve(self, question: Question) -> Solver[Answer]:
+        """One answer: by default a greedy attempt."""
+        row = yield from self.ready(question)
+        completion = yield from self.attempt(question, row, GREEDY)
+        return Answer(self.read(completion), completion)
+
+    def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
+        """Log-likelihood of each continuation after thinking."""
+        row = yield from self.ready(question)
+        likelihoods: list[Likelihood] = yield Score(row, continuations)
+        return likelihoods
+
+    # Optional
+
+    def parts(self, config: Any) -> Mapping[str, nn.Module]:
+        """Extra modules (gates, heads), given the GPT-2 config; initialised from a seed of their own, saved and counted."""
+        return {}
+
+    def loss(self, backbone: Backbone, states: Tensor, cells: Cells, progress: float) -> Tensor:
+        """The training loss in nats, from the states (R, D) of the taught cells: by default their mean cross-entropy."""
+        import torch.nn.functional as F
+
+        return F.cross_entropy(backbone.head(states, cells.reads), cells.targets)
+
+    def stage(self, progress: float) -> int:
+        """The stage of a curriculum; a change resets the optimizer."""
+        return 0
+
+    def sayable(self) -> tuple[Special, ...]:
+        """Specials that the model may say, END apart."""
+        return ()

@@ -1,0 +1,150 @@
+"""What a solver may want of the model, and the solver types.
+
+A solver is a generator: it yields one want at a time and is sent its result. It never calls the model, so the session can batch
+the wants of all live problems into few forwards. Knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from harness.problem import END, Role, Special, Text
+
+R = TypeVar("R")
+Solver = Generator[Any, Any, R]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A handle on one sequence being decoded; the session alone knows what is behind it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How the next token is chosen. temperature 0: the most probable one; top_k 0 and top_p 1: no truncation."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+GREEDY = Sampler()
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Of one continuation: nats = -sum log p over its text tokens; greedy: every token was the most probable one."""
+
+    nats: float
+    tokens: int
+    greedy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """-> Row. Feed a prompt; the next token's distribution stands ready afterwards."""
+
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """-> Row (the same). Feed more text to a row."""
+
+    row: Row
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """-> Completion. Say tokens until one of ``stops`` or ``cap_tokens``; a stop other than END is fed, END is not.
+
+    role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded.
+    """
+
+    row: Row
+    cap_tokens: int
+    sampler: Sampler = GREEDY
+    role: Role = "answer"
+    stops: tuple[Special, ...] = (END,)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """-> list[Likelihood], one per continuation, each given the row; the row itself is used up."""
+
+    row: Row
+    continuations: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """-> list[(token id, log-probability)]: the row's ``k`` most probable next tokens, best first."""
+
+    row: Row
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """-> list[Row]: ``count`` rows that continue from this one; the first is the row itself."""
+
+    row: Row
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """-> an opaque mark of the row's present state, for Rewind."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """-> Row. Take the row back to a mark; what was computed since stays charged."""
+
+    row: Row
+    mark: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """-> None. The row is no longer needed."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """-> list: the results of several solvers that run side by side."""
+
+    solvers: tuple[Solver[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """-> float: the grade of an answer. Uses the key: the record is marked as an oracle's."""
+
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """-> the key's worked lines. Uses the key: the record is marked as an oracle's."""
+
+    what: Literal["lines"] = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """-> None. Keep a named list of numbers for the record, e.g. values of tree nodes."""
+
+    name: str
+    values: Sequence[float] = field(default_factory=tuple)
+
+

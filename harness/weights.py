@@ -1,0 +1,138 @@
+"""Building the shared GPT-2, and keeping a learner's weights as safetensors.
+
+One seed gives one GPT-2 whatever the strategy: rows for special tokens and positions beyond the context come from generators of
+their own. Knows files and initialisation; knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from harness.alphabet import Alphabet
+from harness.backbone import Backbone
+from harness.seeds import derive
+from harness.spec import ModelSpec
+from harness.strategy import Strategy
+
+INIT_STD = 0.02  # GPT-2's
+
+
+def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
+    """A fresh (or pretrained, if spec.path is set) GPT-2 for this strategy and alphabet."""
+    context = spec.shape[3]
+    model = _pretrained(spec, alphabet) if spec.path else _fresh(spec, alphabet, seed)
+    context = min(context, model.config.n_positions)
+    rows = _grown(model.transformer.wte.weight, alphabet.size, seed, "special tokens")
+    places = _grown(model.transformer.wpe.weight, strategy.positions(context), seed, "positions")
+    model.transformer.wte = nn.Embedding.from_pretrained(rows, freeze=False)
+    model.transformer.wpe = nn.Embedding.from_pretrained(places, freeze=False)
+    model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False)
+    model.lm_head.weight = model.transformer.wte.weight
+    model.config.vocab_size, model.config.n_positions = rows.shape[0], places.shape[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "parts"))
+        return Backbone(model, strategy=strategy, alphabet=alphabet)
+
+
+def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
+    """GPT-2 as Hugging Face initialises it, from its own seed, for text and END only."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    layers, width, heads, context = spec.shape
+    config = GPT2Config(
+        vocab_size=alphabet.core_size,
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=alphabet.end_id,
+        eos_token_id=alphabet.end_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights"))
+        return GPT2LMHeadModel(config)
+
+
+def _pretrained(spec: ModelSpec, alphabet: Alphabet) -> Any:
+    """A GPT-2 from a folder or the hub; ValueError names model.path."""
+    from transformers import AutoConfig, GPT2LMHeadModel
+
+    try:
+        config = AutoConfig.from_pretrained(spec.path)
+        if config.model_type != "gpt2":
+            raise ValueError(f"model.path: {spec.path} is a {config.model_type}; training wants the shape of GPT-2")
+        model = GPT2LMHeadModel.from_pretrained(spec.path, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    except OSError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ValueError(f"model.path: cannot load {spec.path!r}: {reason}; give a folder or hub name of a GPT-2") from None
+    if model.config.vocab_size != alphabet.core_size:
+        raise ValueError(
+            f"model.path: {spec.path} has {model.config.vocab_size} tokens, the task's alphabet {alphabet.spec!r} has "
+            f"{alphabet.core_size}; choose the task's alphabet that the model was trained with"
+        )
+    return model
+
+
+def _grown(weight: Tensor, rows: int, seed: int, purpose: str) -> Tensor:
+    """The rows of ``weight``, and new ones from a generator of their own."""
+    kept = weight.detach().clone()
+    generator = torch.Generator().manual_seed(derive(seed, purpose))
+    extra = torch.randn(max(rows - len(kept), 0), kept.shape[1], generator=generator) * INIT_STD
+    return torch.cat([kept, extra])
+
+
+def state_of(backbone: Backbone) -> dict[str, Tensor]:
+    """All weights by name, the tied head once."""
+    state = {k: v.detach().contiguous() for k, v in backbone.state_dict().items()}
+    return {k: v for k, v in state.items() if not k.endswith("lm_head.weight")}
+
+
+def load_state(backbone: Backbone, state: dict[str, Tensor]) -> None:
+    """Put weights back; parts and extra rows that ``state`` does not have keep their initial values."""
+    own = backbone.state_dict()
+    with torch.no_grad():
+        for name, value in state.items():
+            if name in own:
+                rows = min(len(value), len(own[name]))
+                own[name][:rows].copy_(value[:rows])
+
+
+def weights_hash(backbone: Backbone) -> str:
+    """sha256 over names and values."""
+    state = state_of(backbone)
+    summed = hashlib.sha256()
+    for name in sorted(state):
+        summed.update(name.encode())
+        summed.update(state[name].cpu().numpy().tobytes())
+    return summed.hexdigest()
+
+
+def pack(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
+    """Tensors and JSON facts as one safetensors file's bytes, so that both change in one rename."""
+    return bytes(save_tensors(tensors, {"facts": json.dumps(facts, sort_keys=True)}))
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `pack` packed."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    return load_tensors(data), json.loads(header["__metadata__"]["facts"])
+
+
+def read_packed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`unpack` of a file; ValueError if it is torn or foreign."""
+    try:
+        return unpack(path.read_bytes())
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or not ours ({type(error).__name__}); delete it and run again") from None

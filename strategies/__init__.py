@@ -1,0 +1,1 @@
+"""Thinking strategies: one file a strategy; files that begin with _ are helpers."""

