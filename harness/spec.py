@@ -51,6 +51,12 @@ class ModelSpec:
         return self.layers or layers, self.width or width, self.heads or heads, self.context_tokens or context
 
 
+    @property
+    def layers_of_size(self) -> int:
+        """The reference depth that serial passes are counted in."""
+        return SIZES[self.size][0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
     """One phase of training. Every strategy meets the same problems at the same update."""
@@ -288,4 +294,6 @@ def _setting_text(value: Any) -> str:
     """A setting's value as it is typed."""
     if value is None:
         return "none"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, se
     places = _grown(model.transformer.wpe.weight, strategy.positions(context), seed, "positions")
     model.transformer.wte = nn.Embedding.from_pretrained(rows, freeze=False)
     model.transformer.wpe = nn.Embedding.from_pretrained(places, freeze=False)
-    model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False)
+    model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device="meta")  # its weight is the next line's
     model.lm_head.weight = model.transformer.wte.weight
     model.config.vocab_size, model.config.n_positions = rows.shape[0], places.shape[0]
     with torch.random.fork_rng(devices=[]):
@@ -69,13 +70,17 @@ def _pretrained(spec: ModelSpec, alphabet: Alphabet) -> Any:
     from transformers import AutoConfig, GPT2LMHeadModel
 
     try:
-        config = AutoConfig.from_pretrained(spec.path)
-        if config.model_type != "gpt2":
-            raise ValueError(f"model.path: {spec.path} is a {config.model_type}; training wants the shape of GPT-2")
-        model = GPT2LMHeadModel.from_pretrained(spec.path, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
-    except OSError as error:
+        kind = AutoConfig.from_pretrained(spec.path).model_type
+        if kind == "gpt2":
+            drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+            model, loaded = GPT2LMHeadModel.from_pretrained(spec.path, output_loading_info=True, **drops)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).split("\n", 1)[0]
         raise ValueError(f"model.path: cannot load {spec.path!r}: {reason}; give a folder or hub name of a GPT-2") from None
+    if kind != "gpt2":
+        raise ValueError(f"model.path: {spec.path} is a {kind}; training wants the shape of GPT-2")
+    if loaded["missing_keys"]:
+        raise ValueError(f"model.path: {spec.path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
     if model.config.vocab_size != alphabet.core_size:
         raise ValueError(
             f"model.path: {spec.path} has {model.config.vocab_size} tokens, the task's alphabet {alphabet.spec!r} has "

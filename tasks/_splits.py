@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -21,7 +22,7 @@ def cut(texts: Sequence[str], *, weights: Sequence[int], held_out: Mapping[Split
 
     weights: how much each counts (bytes, or 1). In the order of their hashes, texts fill up test, then validation, then value, to
     their shares of all weight. A text above twice a share goes past that split, so that one long document cannot eat
-    the train split; a split that is left empty so gets the lightest text. Wants more texts than splits to fill.
+    the train split; a split that is left empty so gets a light text of another one. Wants a text for every split.
     """
     if len(texts) <= len(held_out):
         raise ValueError(f"only {len(texts)} different texts for {len(held_out) + 1} splits")
@@ -34,9 +35,12 @@ def cut(texts: Sequence[str], *, weights: Sequence[int], held_out: Mapping[Split
         if fitting:
             splits[i] = fitting[0]
             room[fitting[0]] -= weights[i]
-    for split in held_out:
+    fallback: tuple[Split, ...] = ("train", *held_out)
+    for split in fallback:
         if split not in splits:
-            splits[min((i for i in order if splits[i] == "train"), key=lambda i: weights[i])] = split
+            several = {s for s, number in Counter(splits).items() if number > 1}
+            donors = [i for i in order if splits[i] in several]
+            splits[min(donors, key=lambda i: (splits[i] != "train", weights[i]))] = split
     return splits
 
 

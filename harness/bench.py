@@ -1,0 +1,314 @@
+"""`harness bench`: our speed against peers and against ourselves, as ratios that were measured in one run.
+
+Every contender is first checked to give the same losses or the same tokens; then the contenders take turns, round by round, and a
+ratio is the median over rounds of one round's ratio, so that a machine whose speed drifts does not matter. Seconds are in the
+details; they mean nothing on another machine. Knows workloads and targets; the peers are in `harness.bench_peers`.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import bench_peers as peers
+from harness.alphabet import Alphabet, make_alphabet
+from harness.backbone import Backbone
+from harness.feed import Feed
+from harness.session import Job, Session
+from harness.spec import RunSpec, make_spec
+from harness.train import Target, Trainer
+from harness.weights import make_backbone
+
+Report = Callable[[str], None]
+NAMES = ("train", "shield", "decode", "thoughts", "startup")
+WORKLOADS = ("arithmetic", "language_model")
+STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
+TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
+BATCH_TARGET, ALONE_TARGET = 2.0, 3.0  # times the tokens a second of `generate`
+SHIELD_TARGET, THOUGHTS_TARGET, STARTUP_TARGET_S = 1.35, 1.3, 0.5  # at most
+LOSS_TOLERANCE, CHECKED_UPDATES = 1e-4, 3
+GEMM_SIDE = 1024
+ROUNDS_SHARE = {"xs": 1.0, "s": 0.5, "m": 0.2}  # of the repeats, at least MIN_ROUNDS
+MIN_ROUNDS = 3
+DECODED, DECODED_ALONE, DECODE_TRAIN_FLOPS = 256, 32, 3e11
+ENDLESS = Target(float("inf"))
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A learner under training, and what it is fed."""
+
+    spec: RunSpec
+    alphabet: Alphabet
+    backbone: Backbone
+    feed: Feed
+    trainer: Trainer
+
+    def update(self) -> None:
+        """One update, exactly as `Trainer.run` makes it, data included."""
+        self.trainer._update(ENDLESS, 0.5)
+
+    def loss(self, update: int) -> float:
+        """The loss on the batch of an update."""
+        with torch.no_grad():
+            batch = self.feed.batch(self.backbone.strategy, update, progress=0.5, device=self.backbone.device)
+            return float(self.trainer._forward(batch, 0.5)[0])
+
+
+def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int, report: Report) -> dict[str, Any]:
+    """Measure; returns {"results": [...], "passed": bool, ..}, all of it JSON values. only: some of NAMES.
+
+    A result has name, ratio, target, passed and details; target None means that nothing is asked of it.
+    """
+    unknown = sorted(set(only or ()) - set(NAMES))
+    if unknown:
+        raise ValueError(f"--only: unknown measurement {unknown[0]!r}; legal: {', '.join(NAMES)}")
+    if set(sizes) - set(STOCK_TARGETS):
+        raise ValueError(f"--sizes: unknown size in {','.join(sizes)}; legal: {', '.join(STOCK_TARGETS)}")
+    threads, chosen = torch.get_num_threads(), only or NAMES
+    torch.set_num_threads(1)
+    results: list[dict[str, Any]] = []
+    measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "train": lambda: [r for size in sizes for task in WORKLOADS for r in _training(size, task, repeats, report)],
+        "shield": lambda: _shield(repeats),
+        "decode": lambda: _decoding(repeats),
+        "thoughts": lambda: _thoughts(repeats),
+        "startup": _startup,
+    }
+    try:
+        for name in NAMES:
+            if name in chosen:
+                report(f"measuring {name}")
+                found = measures[name]()
+                for result in found:
+                    report(line_of(result))
+                results += found
+    finally:
+        torch.set_num_threads(threads)
+    return {"results": results, "passed": all(r["passed"] for r in results), "threads": 1, "torch": torch.__version__}
+
+
+def line_of(result: Mapping[str, Any]) -> str:
+    """One result as people read it."""
+    target = result["target"]
+    asked = (
+        ""
+        if target is None
+        else f"  ({'at most' if result['at_most'] else 'at least'} {target:g}: {'yes' if result['passed'] else 'NO'})"
+    )
+    value = "not measured" if result["ratio"] is None else f"{result['ratio']:.2f}"
+    return f"{result['name']:<44} {value}{asked}"
+
+
+def _result(
+    name: str, ratio: float | None, target: float | None, details: Mapping[str, Any], *, at_most: bool = False
+) -> dict[str, Any]:
+    passed = ratio is None or target is None or (ratio <= target if at_most else ratio >= target)
+    return {"name": name, "ratio": ratio, "target": target, "at_most": at_most, "passed": passed, "details": dict(details)}
+
+
+def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:
+    """A fresh learner at a steady learning rate."""
+    steady = {"model.size": size, "train.warmup": 0, "train.decay_to": 1}
+    spec = make_spec(strategy=strategy, task=task, settings=steady | dict(settings or {}))
+    alphabet = make_alphabet(spec.task.alphabet())
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+    count, context = spec.train.problems_per_update, spec.model.shape[3]
+    feed = Feed(task=spec.task, alphabet=alphabet, seed=spec.seed, problems_per_update=count, context_tokens=context)
+    trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)
+    return Ours(spec, alphabet, backbone, feed, trainer)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _rounds(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender by round; the first round is not kept."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds + 1):
+        for name, call in contenders.items():
+            seconds[name].append(_seconds(call))
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def _over(seconds: Mapping[str, Sequence[float]], upper: str, lower: str) -> float:
+    """The median over rounds of one contender's seconds over another's."""
+    return statistics.median(a / b for a, b in zip(seconds[upper], seconds[lower], strict=True))
+
+
+def _medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
+
+
+def _same(name: str, values: Sequence[float], tolerance: float) -> float:
+    """The largest difference between contenders' numbers; an error where it is too large."""
+    difference = max(values) - min(values)
+    if not difference <= tolerance:
+        raise RuntimeError(f"bench: {name}: the contenders do not agree: {list(values)}")
+    return difference
+
+
+def _training(size: str, task: str, repeats: int, report: Report) -> list[dict[str, Any]]:
+    """Whole updates of ours, the twin and transformers.Trainer, and matrix products beside them."""
+    rounds = max(MIN_ROUNDS, round(repeats * ROUNDS_SHARE[size]))
+    with tempfile.TemporaryDirectory() as folder:
+        ours = _learner(Path(folder), strategy="direct", task=task, size=size)
+        stock = peers.stock_model(ours.backbone)
+        twin = peers.Twin(stock)
+        total = CHECKED_UPDATES + 1 + rounds
+        batches = [peers.peer_rows(ours.feed, ours.backbone, ours.alphabet, k, ours.spec.seed) for k in range(total)]
+        twin_update = peers.twin_update(twin, ours.spec.train)
+        square = torch.randn(GEMM_SIDE, GEMM_SIDE)
+        seconds: dict[str, list[float]] = {name: [] for name in ("ours", "twin", "transformers", "gemm")}
+        losses: list[list[float]] = []
+
+        def compare(update: int) -> None:
+            with torch.no_grad():
+                rows = batches[update]
+                losses.append([ours.loss(update), float(twin.loss(rows)), float(peers.stock_loss(stock, rows))])
+            _same(f"training losses of {task} at size {size}", losses[-1], LOSS_TOLERANCE)
+
+        def others() -> None:
+            nonlocal resumed
+            seconds["transformers"].append(time.perf_counter() - resumed)
+            done = len(seconds["ours"])
+            seconds["ours"].append(_seconds(ours.update))
+            seconds["twin"].append(_seconds(lambda: twin_update(batches[done])))
+            seconds["gemm"].append(_seconds(lambda: square @ square))
+            if done + 1 <= CHECKED_UPDATES:
+                compare(done + 1)
+            resumed = time.perf_counter()
+
+        compare(0)
+        resumed = time.perf_counter()
+        peers.train_stock(stock, batches, ours.spec.train, Path(folder), others)
+    kept = {name: values[CHECKED_UPDATES + 1 :] for name, values in seconds.items()}
+    flops = ours.trainer.spent.flops / ours.trainer.spent.updates
+    share = flops / (2 * GEMM_SIDE**3) * _over(kept, "gemm", "ours")
+    tokens = ours.trainer.spent.text_tokens / ours.trainer.spent.updates
+    details = _medians(kept) | {
+        "losses_differ_nats": max(max(x) - min(x) for x in losses),
+        "text_tokens": tokens,
+        "rounds": rounds,
+    }
+    name = f"train {size} {task}"
+    return [
+        _result(f"{name}: over transformers.Trainer", _over(kept, "transformers", "ours"), STOCK_TARGETS[size], details),
+        _result(f"{name}: over nanoGPT twin", _over(kept, "twin", "ours"), TWIN_TARGETS[size], details),
+        _result(f"{name}: share of GEMM rate", share, None, details | {"flops_per_update": flops}),
+    ]
+
+
+def _shield(repeats: int) -> list[dict[str, Any]]:
+    """Updates of reasoning_tokens with shielded pairs against the same without."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for task in WORKLOADS:
+            plain, shielded = (
+                _learner(Path(folder), strategy="reasoning_tokens", task=task, size="s", settings={"strategy.horizon": h})
+                for h in (1, 2)
+            )
+            difference = _same(f"shielded and plain losses of {task}", [plain.loss(0), shielded.loss(0)], 0.0)
+            seconds = _rounds({"shielded": shielded.update, "plain": plain.update}, max(MIN_ROUNDS, repeats // 2))
+            details = _medians(seconds) | {"losses_differ_nats": difference}
+            results.append(
+                _result(
+                    f"shield s {task}: over plain causal",
+                    _over(seconds, "shielded", "plain"),
+                    SHIELD_TARGET,
+                    details,
+                    at_most=True,
+                )
+            )
+    return results
+
+
+def _taught(folder: Path, strategy: str) -> Ours:
+    """A learner that has learned enough for its answers to differ in length."""
+    ours = _learner(folder, strategy=strategy, task="arithmetic", size="s")
+    while ours.trainer.spent.flops < DECODE_TRAIN_FLOPS:
+        ours.update()
+    return ours
+
+
+def _solve(ours: Ours, count: int, rows: int) -> list[list[int]]:
+    """The tokens that we say to the first test problems, ``rows`` of them side by side."""
+    problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=count)
+    strategy = ours.spec.strategy
+    jobs = (Job(str(i), lambda p=p: strategy.solve(p.question)) for i, p in enumerate(problems))  # type: ignore[misc]
+    said = {int(o.job.name): list(o.value.completion.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
+    return [said[i] for i in range(len(problems))]
+
+
+def _decoding(repeats: int) -> list[dict[str, Any]]:
+    """Greedy answers to arithmetic against `generate`, in one batch and one by one."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = _taught(Path(folder), "direct")
+    stock, end = peers.stock_model(ours.backbone).eval(), ours.alphabet.end_id
+    problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=DECODED)
+    prompts = [ours.alphabet.encode(str(p.question.text)).tolist() for p in problems]
+    cap = problems[0].question.answer_cap_tokens
+
+    def theirs(some: Sequence[list[int]]) -> list[list[int]]:
+        return peers.generate(stock, some, end_id=end, cap_tokens=cap)
+
+    said = _solve(ours, DECODED, DECODED)
+    if said != theirs(prompts) or said[:DECODED_ALONE] != _solve(ours, DECODED_ALONE, 1):
+        raise RuntimeError("bench: decoding: generate and ours do not say the same tokens")
+    rounds, tokens = max(MIN_ROUNDS, repeats // 2), sum(map(len, said))
+    batch = _rounds({"ours": lambda: _solve(ours, DECODED, DECODED), "generate": lambda: theirs(prompts)}, rounds)
+    alone = {"ours": lambda: _solve(ours, DECODED_ALONE, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
+    one = _rounds(alone, rounds)
+    details = _medians(batch) | {"tokens": tokens, "tokens_differ": 0, "rounds": rounds}
+    few = _medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
+    return [
+        _result(f"decode s batch of {DECODED}: over generate", _over(batch, "generate", "ours"), BATCH_TARGET, details),
+        _result("decode s one by one: over generate", _over(one, "generate", "ours"), ALONE_TARGET, few),
+    ]
+
+
+def _thoughts(repeats: int) -> list[dict[str, Any]]:
+    """Seconds a said token at batch 1 with one thought a token, against direct."""
+    with tempfile.TemporaryDirectory() as folder:
+        learners = {name: _taught(Path(folder), name) for name in ("reasoning_tokens", "direct")}
+    tokens: dict[str, int] = {}
+    for name, ours in learners.items():
+        said = _solve(ours, DECODED_ALONE, 1)
+        if said != _solve(ours, DECODED_ALONE, DECODED_ALONE):
+            raise RuntimeError(f"bench: {name} says other tokens alone than in company")
+        tokens[name] = sum(map(len, said))
+    calls = {name: lambda ours=ours: _solve(ours, DECODED_ALONE, 1) for name, ours in learners.items()}  # type: ignore[misc]
+    seconds = _rounds(calls, max(MIN_ROUNDS, repeats // 2))
+    ratio = _over(seconds, "reasoning_tokens", "direct") * tokens["direct"] / tokens["reasoning_tokens"]
+    details = _medians(seconds) | {f"{name}_tokens": count for name, count in tokens.items()} | {"tokens_differ": 0}
+    return [_result("thoughts s one by one: over direct", ratio, THOUGHTS_TARGET, details, at_most=True)]
+
+
+def _startup() -> list[dict[str, Any]]:
+    """CPU seconds of commands that must answer at once."""
+    results = []
+    for words in (["--help"], ["list"]):
+        name = f"startup CPU seconds: {' '.join(words)}"
+        if find_spec("harness.__main__") is None:
+            results.append(_result(name, None, STARTUP_TARGET_S, {"note": "there is no command line yet"}, at_most=True))
+            continue
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "harness", *words], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        results.append(_result(name, spent, STARTUP_TARGET_S, {"cpu_s": spent}, at_most=True))
+    return results

@@ -1,0 +1,293 @@
+"""Every test problem or document -> one line in problems.jsonl.
+
+Lines stand in the problems' order; finished ones survive a crash, an unfinished problem starts again from its own seed. Knows the
+session and the record's line format; knows no metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import storage
+from harness.backbone import Backbone
+from harness.documents import rolling_windows
+from harness.meter import CLASSES, Ledger
+from harness.problem import END, Answer, Document, Piece, Problem, Question, Text, Tokens
+from harness.seeds import derive
+from harness.session import DEFAULT_ROWS, Job, Outcome, Session
+from harness.slots import FACTS
+from harness.spec import SIZES, RunSpec
+from harness.strategy import KINDS, THOUGHT
+from harness.task import Task
+from harness.wants import Judge, Likelihood, Reveal
+
+FLUSH_LINES = 64
+Line = dict[str, Any]
+Progress = Callable[[int, int], None]  # problems done, problems in all
+
+
+def evaluate(
+    spec: RunSpec,
+    backbone: Backbone,
+    path: Path,
+    *,
+    report: Progress | None = None,
+    rows: int = DEFAULT_ROWS,
+    limit_flops: float = math.inf,
+) -> None:
+    """Append the lines that ``path`` does not have yet. limit_flops: the most that one problem may spend."""
+    examination = _examination(spec, backbone, limit_flops)
+    done = _kept_lines(path, examination)
+    session = Session(backbone, rows=rows, reference_layers=spec.model.layers_of_size)
+    buffer: list[str] = []
+    for count, line in enumerate(_in_order(session, examination, done), start=done + 1):
+        buffer.append(json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
+        if len(buffer) >= FLUSH_LINES or count == len(examination.ids):
+            storage.append(path, "".join(buffer))
+            buffer = []
+        if report is not None:
+            report(count, len(examination.ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is asked: ids of the problems in order, the jobs of each, and how their outcomes make a line."""
+
+    ids: list[str]
+    jobs: Callable[[int], list[Job]]
+    line: Callable[[int, list[Outcome]], Line]
+
+
+def test_problems(spec: RunSpec) -> list[Problem]:
+    """The run's test problems, in order."""
+    return list(spec.task.problems("test", seed=spec.seed, start=0, count=spec.infer.problems))
+
+
+def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float) -> Examination:
+    if spec.task.kind == "documents":
+        documents = list(spec.task.documents("test"))[: spec.infer.problems]
+        return _documents(spec, backbone, documents, limit_flops)
+    return _questions(spec, test_problems(spec), limit_flops)
+
+
+def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Examination:
+    """Two jobs a problem: to solve it, and, as an instrument that costs the strategy nothing, the likelihood of the key."""
+    strategy = spec.strategy
+
+    def jobs(index: int) -> list[Job]:
+        problem = problems[index]
+        question, gold = problem.question, gold_text(problem)
+        seed = derive(spec.seed, "ask", question.id)
+        oracle = _oracle(spec.task, problem)
+        return [
+            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle),
+            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle),
+        ]
+
+    def line(index: int, outcomes: list[Outcome]) -> Line:
+        return question_line(spec.task, problems[index], outcomes[0], outcomes[1])
+
+    return Examination([p.question.id for p in problems], jobs, line)
+
+
+def gold_text(problem: Problem) -> Text:
+    """The key as a continuation."""
+    answer = Piece(problem.key.answer, "answer", True)
+    return (answer, Piece(END, "answer", True)) if problem.key.ends else (answer,)
+
+
+def _oracle(task: Task, problem: Problem) -> Callable[[Any], Any]:
+    """Answers the wants that use the key."""
+
+    def answer(want: Any) -> Any:
+        if isinstance(want, Judge):
+            return task.grade(problem, want.answer)
+        assert isinstance(want, Reveal)
+        return problem.key.lines
+
+    return answer
+
+
+def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome) -> Line:
+    """The record's line of one problem."""
+    answer = solved.value if isinstance(solved.value, Answer) else Answer(None)
+    completion = answer.completion
+    likelihood: Likelihood = scored.value[0]
+    return {
+        "id": problem.question.id,
+        "question": problem.question.text,
+        "trace": trace_json(solved),
+        "completion": None if completion is None else completion.text,
+        "answer": answer.text,
+        "key": problem.key.answer,
+        "score": task.grade(problem, answer.text),
+        "difficulty": problem.difficulty,
+        "weight": problem.weight,
+        **ledger_json(solved.ledger),
+        "stop": "budget" if completion is None else completion.stop,
+        "oracle": solved.used_key,
+        "notes": solved.trace.notes | {k: list(v) for k, v in answer.notes.items()},
+        "nats": likelihood.nats,
+        "targets": likelihood.tokens,
+    }
+
+
+def trace_json(outcome: Outcome) -> list[Line]:
+    """Cells as the record holds them."""
+    names = dict(enumerate(FACTS))
+    cells = []
+    for cell in outcome.trace.cells:
+        facts = {names[i]: value for i, value in enumerate(cell)}
+        cells.append(
+            {
+                "t": None if facts["kind"] == THOUGHT else facts["embed"],
+                "kind": KINDS[facts["kind"]],
+                "place": facts["place"],
+                "read": bool(facts["read"]),
+                "class": CLASSES[facts["charge"]],
+            }
+        )
+    return cells
+
+
+def ledger_json(ledger: Ledger) -> Line:
+    """A ledger as the record holds it."""
+    return {
+        "flops": ledger.by_class(),
+        "serial_passes": ledger.serial_passes,
+        "text_tokens": ledger.text_tokens,
+        "woven_tokens": ledger.woven_tokens,
+        "kv_bytes": ledger.peak_kv_bytes,
+    }
+
+
+def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], limit_flops: float) -> Examination:
+    """A job for each window of a document."""
+    alphabet, strategy = backbone.alphabet, spec.strategy
+    window_tokens = spec.task.window_tokens
+
+    def jobs(index: int) -> list[Job]:
+        ids = alphabet.encode(documents[index].text).tolist()
+        windows = rolling_windows(ids, prefix_id=alphabet.end_id, window_tokens=window_tokens)
+        return [window_job(f"{index}/{w}", context, said) for w, (context, said) in enumerate(windows)]
+
+    def window_job(name: str, context: list[int], said: list[int]) -> Job:
+        question = Question(name, Tokens(tuple(context)))
+        continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
+        return Job(name, lambda: strategy.score(question, (continuation,)), derive(spec.seed, "ask", name), limit_flops)
+
+    def line(index: int, outcomes: list[Outcome]) -> Line:
+        return document_line(documents[index], outcomes)
+
+    return Examination([d.id for d in documents], jobs, line)
+
+
+def document_line(document: Document, outcomes: list[Outcome]) -> Line:
+    """The record's line of one document: its windows one after another."""
+    likelihoods: list[Likelihood] = [o.value[0] for o in outcomes]
+    nats, targets = sum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
+    total = Ledger()
+    notes: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        total.flops += outcome.ledger.flops
+        total.serial_passes += outcome.ledger.serial_passes
+        total.text_tokens += outcome.ledger.text_tokens
+        total.woven_tokens += outcome.ledger.woven_tokens
+        total.peak_kv_bytes = max(total.peak_kv_bytes, outcome.ledger.peak_kv_bytes)
+        for name, values in outcome.trace.notes.items():
+            notes.setdefault(name, []).extend(values)
+    return {
+        "id": document.id,
+        "question": None,
+        "trace": [cell for outcome in outcomes for cell in trace_json(outcome)],
+        "completion": None,
+        "answer": None,
+        "key": None,
+        "score": nats / max(targets, 1),
+        "difficulty": 0,
+        "weight": 1.0,
+        **ledger_json(total),
+        "stop": "end",
+        "oracle": any(o.used_key for o in outcomes),
+        "notes": notes,
+        "nats": nats,
+        "targets": targets,
+        "bytes": len(document.text.encode()),
+        "windows": [o.ledger.text_tokens + o.ledger.woven_tokens for o in outcomes],
+    }
+
+
+def _in_order(session: Session, examination: Examination, done: int) -> Iterator[Line]:
+    """Lines of problems ``done``, ``done`` + 1, ... in order, whatever order they finish in."""
+    held: dict[int, dict[int, Outcome]] = {}
+    wanted: dict[int, int] = {}
+    following = done
+
+    def jobs() -> Iterable[Job]:
+        for index in range(done, len(examination.ids)):
+            made = examination.jobs(index)
+            wanted[index] = len(made)
+            yield from made
+
+    for outcome in session.run(jobs()):
+        index, part = (int(x) for x in outcome.job.name.split("/"))
+        held.setdefault(index, {})[part] = outcome
+        while following in held and len(held[following]) == wanted[following]:
+            parts = held.pop(following)
+            yield examination.line(following, [parts[i] for i in range(len(parts))])
+            following += 1
+
+
+def _kept_lines(path: Path, examination: Examination) -> int:
+    """How many whole lines of this examination the file has; a torn tail is cut off."""
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    kept, count = 0, 0
+    for raw in data.split(b"\n")[:-1]:
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            break
+        if count >= len(examination.ids) or line.get("id") != examination.ids[count]:
+            break
+        kept, count = kept + len(raw) + 1, count + 1
+    if kept != len(data):
+        storage.truncate(path, kept)
+    return count
+
+
+def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
+    """The start-up self-test: does company, or cutting a text into feeds, change any bit of a likelihood on this machine?"""
+    rng = np.random.default_rng(0)
+    texts = [tuple(int(i) for i in rng.integers(0, backbone.alphabet.text_end, n)) for n in (3, 5, 9, 14, 21, 6)]
+    questions = [Question(str(i), Tokens(t[:2])) for i, t in enumerate(texts)]
+
+    def jobs(cuts: int) -> list[Job]:
+        return [Job(q.id, _in_cuts(spec, q, t[2:], cuts)) for q, t in zip(questions, texts, strict=True)]
+
+    together = {o.job.name: o.value for o in Session(backbone).run(jobs(1))}
+    alone = {o.job.name: o.value for job in jobs(1) for o in Session(backbone, rows=1).run([job])}
+    stepwise = {o.job.name: o.value for o in Session(backbone, rows=3).run(jobs(100))}
+    return together == alone == stepwise
+
+
+def _in_cuts(spec: RunSpec, question: Question, said: tuple[int, ...], cuts: int) -> Callable[[], Any]:
+    """A solver that feeds all but the last token in one or more pieces, then peeks."""
+    from harness.wants import Extend, Peek
+
+    def solver() -> Any:
+        row = yield from spec.strategy.ready(question)
+        step = max(1, -(-len(said) // cuts))
+        for start in range(0, len(said), step):
+            row = yield Extend(row, (Piece(Tokens(said[start : start + step]), "answer"),))
+        return (yield Peek(row, 5))
+
+    return solver

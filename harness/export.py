@@ -1,0 +1,93 @@
+"""A run's GPT-2 as an ordinary checkpoint: the sayable slice of the vocabulary, the context's positions, and a tokenizer.
+
+Stock transformers gives the same scores where the strategy is plain text; whether that is so is measured, not assumed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import storage
+from harness.backbone import Backbone
+from harness.inspect import load_run
+from harness.problem import END, Piece, Question, Special, Tokens
+from harness.session import Job, Session
+from harness.spec import RunSpec
+
+TOLERANCE_NATS = 1e-4
+END_TEXT = "<|endoftext|>"
+
+
+def export_run(name: str, folder: Path, *, results: Path) -> dict[str, Any]:
+    """Write the checkpoint; returns {folder, files, parameters, same_scores, largest_difference_nats}."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"DIR: {folder} is not empty; name a new folder")
+    spec, backbone, _ = load_run(name, results=results, device="cpu")
+    storage.make_folder(folder)
+    model = sliced_model(backbone)
+    model.save_pretrained(folder)
+    _tokenizer(backbone).save_pretrained(folder)
+    difference = _difference_nats(spec, backbone, folder)
+    return {
+        "folder": str(folder),
+        "files": sorted(path.name for path in folder.iterdir()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "same_scores": difference <= TOLERANCE_NATS,
+        "largest_difference_nats": difference,
+    }
+
+
+def sliced_model(backbone: Backbone) -> Any:
+    """A GPT2LMHeadModel whose vocabulary is the strategy's sayable slice, in the head's order."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config.from_dict(backbone.model.config.to_dict() | {"vocab_size": backbone.outputs})
+    end = backbone.head_ids.index(backbone.alphabet.end_id)
+    config.bos_token_id = config.eos_token_id = end
+    model = GPT2LMHeadModel(config)
+    state = dict(backbone.model.state_dict())
+    state["transformer.wte.weight"] = state["transformer.wte.weight"][backbone.head_ids]
+    state["lm_head.weight"] = state["transformer.wte.weight"]
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _tokenizer(backbone: Backbone) -> Any:
+    """The alphabet as a tokenizer of the transformers library; ids are the exported model's."""
+    from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_str(backbone.alphabet.codec.tokenizer_json())
+    named: list[Special] = [p for p in backbone.alphabet.pieces(backbone.head_ids) if isinstance(p, Special)]
+    for special in named:
+        tokenizer.add_special_tokens([AddedToken(END_TEXT if special == END else special.name, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_TEXT,
+        bos_token=END_TEXT,
+        clean_up_tokenization_spaces=False,
+        model_max_length=int(backbone.model.config.n_positions),
+    )
+
+
+def _difference_nats(spec: RunSpec, backbone: Backbone, folder: Path) -> float:
+    """Largest difference between stock transformers' log-likelihoods and ours over a few random texts."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    draws = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for length in (6, 13, 24):
+        ids = torch.randint(0, backbone.alphabet.text_end, (length,), generator=draws)
+        said = (Piece(Tokens(tuple(ids[2:].tolist())), "answer", True),)
+        question = Question("export", Tokens(tuple(ids[:2].tolist())))
+        job = Job("export", lambda q=question, s=said: spec.strategy.score(q, (s,)))  # type: ignore[misc]
+        ours = next(iter(Session(backbone).run([job]))).value[0].nats
+        with torch.no_grad():
+            logp = torch.log_softmax(model(input_ids=ids[None]).logits[0], -1)
+        stock = -float(logp[1:-1].gather(1, ids[2:, None]).sum())
+        largest = max(largest, abs(ours - stock))
+    return largest

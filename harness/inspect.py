@@ -1,0 +1,75 @@
+"""Looking at a finished run: ask its learner a question, evaluate it once more, load it. Knows records and the session."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import records, storage
+from harness.backbone import Backbone
+from harness.evaluate import evaluate, ledger_json, trace_json
+from harness.problem import Answer, Question
+from harness.runs import Reporter, Silent, compute_threads, learn
+from harness.seeds import derive
+from harness.session import Job, Session
+from harness.spec import RunSpec
+
+
+def load_run(name: str, *, results: Path, device: str) -> tuple[RunSpec, Backbone, Path]:
+    """Spec, trained backbone and folder of a run; ValueError if its weights are gone."""
+    folder = records.find_run(name, results)
+    record = records.read_run(folder)
+    spec = records.spec_of(record)
+    weights = records.weights_folder(results, spec)
+    if not (weights / "learner.json").exists():
+        raise ValueError(f"RUN: the weights {weights} are not there; make them again with: {record['command']} --again")
+    backbone, _ = learn(spec, results=results, device=device, checkpoint_s=30.0, reporter=Silent())
+    return spec, backbone, folder
+
+
+def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, Any]:
+    """One question's trace, answer and ledgers, as the record holds them."""
+    spec, backbone, _ = load_run(name, results=results, device=device)
+    parsed = spec.task.parse(text)
+    example = spec.task.problems("test", seed=spec.seed, start=0, count=1)[0].question if spec.task.kind == "questions" else None
+    caps = (example.answer_cap_tokens, example.lines_cap_tokens) if example else (64, 0)
+    question = Question("asked", parsed, *caps)
+    job = Job("asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed))
+    with compute_threads(spec.threads):
+        outcome = next(iter(Session(backbone, reference_layers=spec.model.layers_of_size).run([job])))
+    answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
+    cells = trace_json(outcome)
+    for cell in cells:
+        cell["text"] = None if cell["t"] is None else "".join(
+            p if isinstance(p, str) else p.name for p in backbone.alphabet.pieces([cell["t"]])
+        )  # fmt: skip
+    completion = None if answer.completion is None else answer.completion.text
+    return {
+        "question": parsed,
+        "answer": answer.text,
+        "completion": completion,
+        "trace": cells,
+        **ledger_json(outcome.ledger),
+        "notes": outcome.trace.notes,
+    }
+
+
+def verify_run(name: str, *, results: Path, device: str, reporter: Reporter) -> dict[str, Any]:
+    """Evaluate once more and compare lines: {problems, equal, different: ids of the first ten}."""
+    spec, backbone, folder = load_run(name, results=results, device=device)
+    before = records.read_lines(folder)
+    with tempfile.TemporaryDirectory() as scratch, compute_threads(spec.threads):
+        path = Path(scratch) / "problems.jsonl"
+        evaluate(spec, backbone, path, report=lambda done, total: reporter.evaluating(spec, done, total))
+        after = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    different = [a["id"] for a, b in zip(before, after, strict=False) if a != b]
+    missing = abs(len(before) - len(after))
+    return {
+        "run": str(folder),
+        "problems": len(before),
+        "equal": len(before) - len(different) - missing,
+        "different": different[:10],
+        "problems_jsonl_sha256": storage.sha256(folder / "problems.jsonl"),
+    }

@@ -1,0 +1,132 @@
+"""The record of a run on disk: where it lies, how it is written last, read and checked. Loads no model.
+
+results/runs/TASK/STRATEGY/FINGERPRINT-sSEED/   run.json, problems.jsonl, train.jsonl, timing.json
+results/weights/LEARNER-sSEED/                  learner.json, model.safetensors, train.jsonl, timing.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import registry, storage
+from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
+
+Record = dict[str, Any]
+RUN_KEYS = (
+    "schema", "complete", "command", "spec", "fingerprint", "learner", "seed", "threads", "train", "infer", "metrics",
+    "by_difficulty",
+)  # fmt: skip
+
+
+def run_folder(results: Path, spec: RunSpec) -> Path:
+    """Where this run's record lies."""
+    task, strategy = (folder_name(registry.plugin_name(p)) for p in (spec.task, spec.strategy))
+    return results / "runs" / task / strategy / f"{spec.fingerprint()}-s{spec.seed}"
+
+
+def weights_folder(results: Path, spec: RunSpec) -> Path:
+    """Where this run's learner lies."""
+    return results / "weights" / f"{spec.learner_fingerprint()}-s{spec.seed}"
+
+
+def folder_name(plugin: str) -> str:
+    """A plugin's name as one folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", plugin).strip("_.") or "plugin"
+
+
+def write_json(path: Path, value: Record) -> None:
+    """Replace a JSON file."""
+    storage.replace_file(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def sealed(record: Record, folder: Path, files: tuple[str, ...]) -> Record:
+    """The record with the hashes of its files, and of itself."""
+    record = record | {"files": {name: storage.sha256(folder / name) for name in files if (folder / name).exists()}}
+    return record | {"digest": seal(record)}
+
+
+def seal(record: Record) -> str:
+    """sha256 of a record without its own digest."""
+    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "digest"}).encode()).hexdigest()
+
+
+def read_record(folder: Path, *, name: str = "run.json") -> Record:
+    """A complete record; ValueError says what is wrong with it and what to do."""
+    path = folder / name
+    advice = "restore it, or use --again to make it anew"
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no complete run lies there (no {name})") from None
+    except (ValueError, UnicodeDecodeError):
+        raise ValueError(f"{path} is truncated or no JSON; {advice}") from None
+    if not isinstance(record, dict) or "digest" not in record or "schema" not in record:
+        raise ValueError(f"{path} is not a record of this harness; {advice}")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"{path} has schema {record['schema']}, this harness reads {SCHEMA}; {advice}")
+    if seal(record) != record["digest"]:
+        raise ValueError(f"{path} was edited after it was written; {advice}")
+    for file, expected in record["files"].items():
+        if not (folder / file).exists() or storage.sha256(folder / file) != expected:
+            raise ValueError(f"{folder / file} is missing or was changed since the run; {advice}")
+    return record
+
+
+def read_run(folder: Path, spec: RunSpec | None = None) -> Record:
+    """A complete run's record; with a spec, ValueError if the record is another's."""
+    record = read_record(folder)
+    missing = [key for key in RUN_KEYS if key not in record]
+    advice = "move it away, or use --again to make it anew"
+    if missing:
+        raise ValueError(f"{folder / 'run.json'} lacks {', '.join(missing)}; {advice}")
+    fingerprint = digest({k: v for k, v in record["spec"].items() if k != "seed"})
+    if fingerprint != record["fingerprint"] or (spec is not None and record["fingerprint"] != spec.fingerprint()):
+        raise ValueError(f"{folder / 'run.json'} is the record of another run; {advice}")
+    if spec is not None and record["seed"] != spec.seed:
+        raise ValueError(f"{folder / 'run.json'} is the record of seed {record['seed']}; {advice}")
+    return record
+
+
+def read_timing(folder: Path) -> Record:
+    """What cannot repeat; empty if it is gone."""
+    try:
+        timing = json.loads((folder / "timing.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return timing if isinstance(timing, dict) else {}
+
+
+def read_lines(folder: Path) -> list[Record]:
+    """The problems of a run."""
+    with open(folder / "problems.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def find_run(name: str, results: Path) -> Path:
+    """A run's folder from its path, or from (the beginning of) its folder's name; ValueError lists what there is."""
+    given = Path(name)
+    if (given / "run.json").is_file():
+        return given
+    if given.name == "run.json" and given.is_file():
+        return given.parent
+    found = [path for path in run_folders(results) if path.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(path.name for path in run_folders(results))) or "none"
+    problem = "several runs begin so" if found else "no such run"
+    raise ValueError(f"RUN: {problem}: {name!r}; give a run's folder, or one of these names: {known}")
+
+
+def run_folders(results: Path) -> Iterator[Path]:
+    """Folders of complete runs, sorted."""
+    yield from sorted(path.parent for path in (results / "runs").glob("*/*/*/run.json"))
+
+
+def spec_of(record: Record) -> RunSpec:
+    """The spec in a record."""
+    return from_json(record["spec"])
