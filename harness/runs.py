@@ -61,8 +61,7 @@ def run(
     folder = records.run_folder(results, spec)
     if (folder / "run.json").exists() and not again:
         return records.read_run(folder, spec) | {"timing": records.read_timing(folder)}
-    with compute_threads(spec.threads):
-        storage.make_folder(folder)
+    with compute_threads(spec.threads), storage.new_folders(results, folder, records.weights_folder(results, spec)):
         for name in ("run.json", *(("problems.jsonl",) if again else ())):
             storage.remove(folder / name)
         backbone, learner = learn(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=reporter)

@@ -42,14 +42,15 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def _update(self, key: str, share: float, facts: str) -> None:
         if key not in self._tasks:
+            self._progress.start()
             self._tasks[key] = self._progress.add_task(key, total=1.0, facts="")
         self._progress.update(self._tasks[key], completed=share, facts=facts)
 
@@ -143,12 +144,12 @@ def _name(record: Record) -> str:
     """The strategy with its settings that are not default."""
     strategy = dict(record["spec"]["strategy"])
     name, _ = strategy.pop("name"), strategy.pop("version")
-    defaults = {k: v for k, v in make_spec_defaults(name).items()}
+    defaults = _plugin_defaults(name)
     changed = [f"{k}={v}" for k, v in strategy.items() if defaults.get(k) != v]
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
-def make_spec_defaults(strategy: str) -> dict[str, Any]:
+def _plugin_defaults(strategy: str) -> dict[str, Any]:
     """A strategy's default settings."""
     import dataclasses
 
@@ -178,7 +179,9 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
         show = _percent if name == "accuracy" else _number
         rows.append((f"{_words(name)} [95%]", [_interval(m, show) for m in found]))
         floors = [show(m["floor"]) for m in found]
-        label = "floor: the commonest answer" if name == "accuracy" else "floor: uniform guess, ln V" if "nats" in name else "floor"
+        label = (
+            "floor: the commonest answer" if name == "accuracy" else "floor: uniform guess, ln V" if "nats" in name else "floor"
+        )
         rows.append((f"  {label}", floors))
     rows += _difficulty_rows(shown)
     train, infer = [r["train"] for r in shown], [r["infer"] for r in shown]
@@ -354,20 +357,38 @@ def print_checks(results: Sequence[Any], *, as_json: bool) -> int:
 
 def print_file_report(report: Any, *, as_json: bool) -> int:
     """`check FILE.py`; 1 if any check failed."""
-    facts = report.to_json()
     if as_json:
-        print(json.dumps(facts, indent=1))
-    else:
-        out = console()
-        for title, rows in facts["tables"].items():
-            table = Table(title=title, title_justify="left")
-            for column in rows[0] if rows else ():
-                table.add_column(str(column))
-            for row in rows:
-                table.add_row(*(str(v) for v in row.values()))
-            out.print(table)
-        out.print(facts["summary"], markup=False)
-    return 1 if facts["failed"] else 0
+        print(json.dumps(report.to_json(), indent=1))
+        return 0 if report.passed else 1
+    out = console()
+    out.print(f"{report.strategy}: {report.doc}", markup=False, soft_wrap=True)
+    seen = {True: "LEAKS: a later token changes what was said before", False: "no leak", None: "could not be told"}
+    out.print(_facts_table("leaks", {f"when {path}": seen[leak] for path, leak in report.leaks.items()}))
+    table = Table(title="mean gradient of a target's loss, by how far behind the place stands (nats)", title_justify="left")
+    for column in ("targets ahead", "to the place's text", "to its thoughts"):
+        table.add_column(column, justify="right")
+    for d in report.gradient:
+        table.add_row(str(d.distance), f"{d.text:.3g}", "none woven" if d.thoughts is None else f"{d.thoughts:.3g}")
+    if report.gradient:
+        out.print(table)
+    ledger = {name: f"{value:,.0f}" for name, value in report.ledger.items() if value}
+    multiples = {"asking, against direct's FLOPs": report.asking_multiple, "a training update": report.training_multiple}
+    ledger |= {name: "-" if value is None else f"x{value:.2f}" for name, value in multiples.items()}
+    out.print(_facts_table("ledger of one problem", ledger))
+    for check in report.checks:
+        if check.status == "failed":
+            out.print(f"FAILED {check.check}: {check.message}", markup=False, soft_wrap=True)
+    passed = sum(check.status == "passed" for check in report.checks)
+    failed = sum(check.status == "failed" for check in report.checks)
+    out.print(f"{passed} checks passed, {failed} failed, in {report.seconds:.0f} s")
+    return 0 if report.passed else 1
+
+
+def _facts_table(title: str, facts: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
 
 
 def print_bench(result: Record, *, as_json: bool) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +18,25 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--results: cannot write to {path}: {error.strerror}; name a folder that you may write to") from None
+
+
+@contextmanager
+def new_folders(root: Path, *paths: Path) -> Iterator[None]:
+    """Make folders below ``root``; those still empty afterwards, because of an error say, are removed with empty parents."""
+    had_root = root.exists()
+    for path in paths:
+        make_folder(path)
+    try:
+        yield
+    finally:
+        for path in paths:
+            with suppress(OSError):  # not empty: it stays
+                for folder in (path, *path.parents):
+                    if folder == root and had_root:
+                        break
+                    folder.rmdir()
+                    if folder == root:
+                        break
 
 
 def write_bytes(path: Path, data: bytes) -> None:

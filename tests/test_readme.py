@@ -1,0 +1,63 @@
+"""The README is true: its commands run, its strategy passes `check`, its table is what the main job prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.cli import cli, main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.M | re.S)
+TINY = "model.size=xs model.width=16 model.heads=2 model.layers=1 train.problems_per_update=4 train.flops=3e8 infer.problems=2"
+COMMANDS = [
+    shlex.split(line, comments=True)[3:] for _, block in BLOCKS for line in block.splitlines() if line.startswith("python -m harness")
+]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """And the README names no other."""
+    assert {words[0] for words in COMMANDS} == set(cli.commands)
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] == "run"], ids=" ".join)
+def test_run_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `run` of the README, at a tiny size, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "problems.jsonl").write_text("".join(f'{{"question": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(200)))
+    if "task.corpus=shakespeare" in words:
+        words = [w if w != "task.corpus=shakespeare" else "task.corpus=pydoc" for w in words]  # the fetch has a test of its own
+    tiny = [w for setting in TINY.split() for w in ("--set", setting)]
+    assert main([*words, *tiny]) == 0
+    assert ("--dry-run" in words) != (tmp_path / "results").exists()
+
+
+def test_its_strategy_passes_check_and_is_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe, copied into a file."""
+    code = next(block for language, block in BLOCKS if language == "python" and "Strategy" in block)
+    assert len(code.splitlines()) < 40
+    path = tmp_path / "idle_thoughts.py"
+    path.write_text(code, encoding="utf-8")
+    assert main(["check", str(path)]) == 0, capsys.readouterr().out
+
+
+def test_its_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API example, at a tiny size."""
+    monkeypatch.chdir(tmp_path)
+    code = next(block for language, block in BLOCKS if language == "python" and "load_runs" in block)
+    settings = ", ".join(f'"{k}": "{v}"' for k, v in (s.split("=") for s in TINY.split()))
+    names: dict[str, object] = {}
+    exec(code.replace('{"strategy.per_token": 2}', '{"strategy.per_token": 2, ' + settings + "}"), names)
+    table = names["table"]
+    assert list(table["strategy"]) == ["reasoning_tokens"] * 2  # type: ignore[index]
+
+
+def test_no_machine_paths_or_hosts() -> None:
+    """What we ship speaks of the project alone."""
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("harness/**/*.py"), *ROOT.glob("tasks/*.py"), ROOT / "Makefile"]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/work/|/root/|/opt/|pypi\.org|files\.pythonhosted", text), path
