@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
-RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder.")
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout; all else goes to stderr.")
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
@@ -102,7 +104,7 @@ def run(
     given = _parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
     spec = _spec(strategy, task, given, seed, threads, spec_file)
     _check_device(device)
-    from harness import show
+    from harness import show, show_runs
     from harness.runs import plan
     from harness.runs import run as run_spec
 
@@ -114,7 +116,7 @@ def run(
     if as_json:
         print(json.dumps(record, indent=1, ensure_ascii=False))
     else:
-        show.print_runs(record, spec, results)
+        show_runs.print_runs(record, spec, results)
 
 
 def _parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -177,7 +179,9 @@ def list_plugins(as_json: bool) -> None:
 @click.argument("file", required=False)
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy. Repeatable.")
 @click.option("--task", "tasks", multiple=True, help="Only this task. Repeatable.")
-@click.option("--training", type=click.Choice(["none", "one", "two"]), default="one", show_default=True, help="Tasks for checks that train.")
+@click.option(
+    "--training", type=click.Choice(["none", "one", "two"]), default="one", show_default=True, help="Tasks for checks that train."
+)
 @JSON
 def check(file: str | None, strategies: tuple[str, ...], tasks: tuple[str, ...], training: str, as_json: bool) -> int:
     """Check plugins: leaks, gradients, cached = whole, batched = alone, ledgers. With FILE.py: an outsider's strategy."""
@@ -258,7 +262,9 @@ def export(run_name: str, folder: Path, results: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("kind", type=click.Choice(["strategy"]))
 @click.argument("name")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("strategies"), show_default=True, help="Where to write it.")
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), default=Path("strategies"), show_default=True, help="Where to write it."
+)
 def new(kind: str, name: str, folder: Path) -> None:
     """Write a scaffold that passes `check`: `new strategy my_idea` makes strategies/my_idea.py."""
     from harness.catalogue import write_scaffold

@@ -1,21 +1,19 @@
-"""What commands print: progress on stderr, tables on stdout. Knows records; computes nothing but differences of two of them."""
+"""What commands print: progress on stderr, tables on stdout. Knows what each command returns; computes nothing."""
 
 from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harness import records, registry, stats
+from harness import registry
 from harness.records import Record
-from harness.spec import RunSpec, make_spec
+from harness.spec import RunSpec
 
 WIDTH = 118
 
@@ -83,188 +81,6 @@ class Counter:
             print(f"\r{self._what}: {self._count}", end="", file=sys.stderr, flush=True)
 
 
-# A run, alone or beside others
-
-
-def print_runs(record: Record, spec: RunSpec, results: Path) -> None:
-    """The run's table; beside it the comparable runs that are there, with their paired differences."""
-    baseline, others = _comparable(spec, results)
-    shown = [record] if spec == baseline else [r for r in others if r["spec"] == baseline.to_json()] + [record]
-    if spec == baseline:
-        shown += [r for r in others if r["fingerprint"] != record["fingerprint"]][:4]
-    out = console()
-    out.print(_runs_table(shown))
-    for other in shown[1:]:
-        out.print(_difference(shown[0], other, results))
-    if len(shown) == 1:
-        _suggest(out, spec, baseline)
-    for shown_record in shown:
-        folder = records.run_folder(results, records.spec_of(shown_record))
-        out.print(f"[dim]{_name(shown_record)}: {folder}[/dim]", soft_wrap=True)
-
-
-def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
-    """The baseline's spec for this run, and complete runs that differ from this one in their strategy alone."""
-    names = _defaults()
-    own = spec.to_json()
-    strategy = make_spec(strategy=names["baseline"], task=names["task"]).strategy
-    import dataclasses
-
-    baseline = dataclasses.replace(spec, strategy=strategy)
-    found = []
-    for folder in records.run_folders(results):
-        try:
-            record = records.read_run(folder) | {"timing": records.read_timing(folder)}
-        except ValueError as error:
-            to_stderr(f"left out: {error}")
-            continue
-        if {k: v for k, v in record["spec"].items() if k != "strategy"} == {k: v for k, v in own.items() if k != "strategy"}:
-            found.append(record)
-    return baseline, found
-
-
-def _defaults() -> dict[str, str]:
-    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
-
-
-def _suggest(out: Console, spec: RunSpec, baseline: RunSpec) -> None:
-    """Name the command that makes the run beside this one."""
-    import dataclasses
-
-    from harness.spec import command_line
-
-    partner = baseline
-    if spec == baseline:
-        names = _defaults()
-        partner = dataclasses.replace(spec, strategy=make_spec(strategy=names["partner"], task=names["task"]).strategy)
-    out.print(f"To compare, run: {command_line(partner)}", soft_wrap=True)
-
-
-def _name(record: Record) -> str:
-    """The strategy with its settings that are not default."""
-    strategy = dict(record["spec"]["strategy"])
-    name, _ = strategy.pop("name"), strategy.pop("version")
-    defaults = _plugin_defaults(name)
-    changed = [f"{k}={v}" for k, v in strategy.items() if defaults.get(k) != v]
-    return f"{name} ({', '.join(changed)})" if changed else name
-
-
-def _plugin_defaults(strategy: str) -> dict[str, Any]:
-    """A strategy's default settings."""
-    import dataclasses
-
-    try:
-        return {f.name: f.default for f in dataclasses.fields(registry.find("strategy", strategy))}
-    except ValueError:
-        return {}
-
-
-def _runs_table(shown: Sequence[Record]) -> Table:
-    """Rows are facts, columns are runs."""
-    first = shown[0]["spec"]
-    title = f"{first['task']['name']}, seed {first['seed']}, {shown[0]['infer']['problems']:,} test problems"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for record in shown:
-        table.add_column(_name(record), justify="right")
-    for label, cells in _rows(shown):
-        table.add_row(label, *cells)
-    return table
-
-
-def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    rows: list[tuple[str, list[str]]] = []
-    for name in shown[0]["metrics"]:
-        found = [r["metrics"][name] for r in shown]
-        show = _percent if name == "accuracy" else _number
-        rows.append((f"{_words(name)} [95%]", [_interval(m, show) for m in found]))
-        floors = [show(m["floor"]) for m in found]
-        label = (
-            "floor: the commonest answer" if name == "accuracy" else "floor: uniform guess, ln V" if "nats" in name else "floor"
-        )
-        rows.append((f"  {label}", floors))
-    rows += _difficulty_rows(shown)
-    train, infer = [r["train"] for r in shown], [r["infer"] for r in shown]
-    rows.append(("training FLOPs", [f"{t['spent_flops']:.3g}" for t in train]))
-    rows.append(("  updates, examples", [f"{t['updates']:,}, {t['examples']:,}" for t in train]))
-    if any(t["epochs"] is not None for t in train):
-        rows.append(("  epochs of unique text", ["-" if t["epochs"] is None else f"{t['epochs']:.2f}" for t in train]))
-    rows.append(("inference FLOPs per problem", [f"{i['flops_per_problem']['total']:.3g}" for i in infer]))
-    for part in ("prefill", "think", "answer", "score", "verify"):
-        if any(i["flops_per_problem"][part] for i in infer):
-            rows.append((f"  {part}", [f"{i['flops_per_problem'][part]:.3g}" for i in infer]))
-    rows.append(("serial passes per problem", [f"{i['serial_passes_per_problem']:.2f}" for i in infer]))
-    tokens = [f"{i['text_tokens_per_problem']:.1f} + {i['woven_tokens_per_problem']:.1f}" for i in infer]
-    rows.append(("text + woven tokens per problem", tokens))
-    rows.append(("seconds per problem", [_seconds(r["timing"].get("seconds_per_problem")) for r in shown]))
-    rows.append(("seconds of training", [_seconds(r["timing"].get("train_s")) for r in shown]))
-    return rows
-
-
-def _difficulty_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """The headline metric of each difficulty, if there are several."""
-    name = next(iter(shown[0]["metrics"]))
-    groups = [{g["difficulty"]: g for g in r["by_difficulty"]} for r in shown]
-    if len(groups[0]) < 2:
-        return []
-    word = getattr(registry.find("task", shown[0]["spec"]["task"]["name"]), "difficulty_name", "difficulty")
-    rows = []
-    for difficulty in sorted(groups[0]):
-        first = groups[0][difficulty]
-        label = f"  {word} {difficulty} (n {first['n']:,}{'' if first['headline'] else ', held-out length'})"
-        rows.append((label, [_percent(g[difficulty]["metrics"][name]["value"]) if difficulty in g else "-" for g in groups]))
-    return rows
-
-
-def _difference(base: Record, other: Record, results: Path) -> str:
-    """One sentence: the paired difference of the headline metric on the same problems."""
-    name = next(iter(base["metrics"]))
-    ours, theirs = (records.read_lines(records.run_folder(results, records.spec_of(r))) for r in (other, base))
-    both = [(a, b) for a, b in zip(ours, theirs, strict=True) if a["id"] == b["id"] and a["weight"] > 0]
-    weights = [a["weight"] for a, _ in both]
-    if name == "accuracy":
-        d = stats.paired_difference([a["score"] for a, _ in both], [b["score"] for _, b in both], weights)
-        unit, scale = "points of accuracy", 100.0
-    else:
-        d = stats.ratio([a["nats"] - b["nats"] for a, b in both], [a["targets"] for a, _ in both], weights)
-        unit, scale = "nats per text token (less is better)", 1.0
-    if d.value is None or d.low is None or d.high is None:
-        return ""
-    digits = 1 if scale == 100 else 4
-    low, value, high = (f"{x * scale:+.{digits}f}" for x in (d.low, d.value, d.high))
-    cost = other["infer"]["flops_per_problem"]["total"] / base["infer"]["flops_per_problem"]["total"]
-    return (
-        f"[bold]{_name(other)} minus {_name(base)}: {value} {unit}[/bold] (95% {low} to {high}, the same {len(both):,} problems),"
-        f" at {other['train']['spent_flops'] / base['train']['spent_flops']:.2f}x its training FLOPs"
-        f" and {cost:.2f}x its inference FLOPs. One training seed describes; it decides nothing."
-    )
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if value < 1 else f"{value:.1f}"
-
-
-def _interval(metric: Record, show: Any) -> str:
-    if metric["low"] is None:
-        return str(show(metric["value"]))
-    return f"{show(metric['value'])} [{show(metric['low'])}, {show(metric['high'])}]"
-
-
-# Other commands
-
-
 def print_plan(plan: Any, *, as_json: bool) -> None:
     """`--dry-run`."""
     facts = {
@@ -297,9 +113,8 @@ def print_asked(asked: Record, *, as_json: bool) -> None:
     out.print(f"question {asked['question']!r}  said {asked['completion']!r}  answer {asked['answer']!r}", markup=False)
     total = sum(asked["flops"].values())
     parts = ", ".join(f"{k} {v:,}" for k, v in asked["flops"].items() if v)
-    out.print(f"FLOPs {total:,} ({parts}); serial passes {asked['serial_passes']:g}; "
-              f"{asked['text_tokens']} text + {asked['woven_tokens']} woven tokens; {asked['kv_bytes']:,} bytes of keys and values",
-              markup=False, soft_wrap=True)  # fmt: skip
+    tokens = f"{asked['text_tokens']} text + {asked['woven_tokens']} woven tokens; {asked['kv_bytes']:,} bytes of keys and values"
+    out.print(f"FLOPs {total:,} ({parts}); serial passes {asked['serial_passes']:g}; {tokens}", markup=False, soft_wrap=True)
 
 
 def print_verified(found: Record, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 # operations, most digits of an operand: training FLOPs, problems per update, learning rate
 _TABLE = (
-    ("+", 3, 3e12, 128, 1e-3),
+    ("+", 3, 1e12, 128, 2e-3),
     ("+", 5, 6e12, 64, 1e-3),
     ("+", 9, 1.2e13, 32, 1e-3),
     ("+", 18, 2.4e13, 16, 1e-3),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from harness.task import SPLITS, Split
+from harness.task import Split
 
 SHARES: Final[dict[Split, float]] = {"test": 0.10, "validation": 0.05, "value": 0.05}  # the rest is train's
 
@@ -21,8 +21,8 @@ def cut(texts: Sequence[str], *, weights: Sequence[int], held_out: Mapping[Split
     """The split of each text: the same for the same texts, in whatever order and on whatever machine.
 
     weights: how much each counts (bytes, or 1). In the order of their hashes, texts fill up test, then validation, then value, to
-    their shares of all weight. A text above twice a share goes past that split, so that one long document cannot eat
-    the train split; a split that is left empty so gets a light text of another one. Wants a text for every split.
+    their shares of all weight. A text above twice a share goes past that split, so that one long document cannot eat the train
+    split; a split that is left empty so gets a light text of train (or of one that has several). Wants a text for each split.
     """
     if len(texts) <= len(held_out):
         raise ValueError(f"only {len(texts)} different texts for {len(held_out) + 1} splits")
@@ -35,8 +35,7 @@ def cut(texts: Sequence[str], *, weights: Sequence[int], held_out: Mapping[Split
         if fitting:
             splits[i] = fitting[0]
             room[fitting[0]] -= weights[i]
-    fallback: tuple[Split, ...] = ("train", *held_out)
-    for split in fallback:
+    for split in held_out:
         if split not in splits:
             several = {s for s, number in Counter(splits).items() if number > 1}
             donors = [i for i in order if splits[i] in several]
@@ -56,8 +55,3 @@ def fill(texts: Sequence[str], *, weights: Sequence[int], given: Sequence[Split 
     for i, split in zip(train, fresh, strict=True):
         splits[i] = split
     return splits
-
-
-def counts(splits: Sequence[Split], weights: Sequence[int]) -> dict[Split, int]:
-    """The weight of each split."""
-    return {split: sum(w for s, w in zip(splits, weights, strict=True) if s == split) for split in SPLITS}

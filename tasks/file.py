@@ -6,6 +6,7 @@ Reads through `_rows`, splits through `_splits`; knows nothing of what is asked.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,14 @@ class File(Task):
     question_key: str = setting("question", doc="what the file calls the question")
     answer_key: str = setting("answer", doc="what the file calls the answer")
     steps_key: str = setting("steps", doc="what the file calls the worked lines")
+
+    @classmethod
+    def example(cls, folder: Path) -> Mapping[str, Any]:
+        """Sixty questions about squares, with steps."""
+        path = folder / "squares.jsonl"
+        rows = [{"question": f"{n}*{n}?", "answer": str(n * n), "steps": [f"{n} times {n}", f"= {n * n}"]} for n in range(60)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return {"path": str(path)}
 
     def defaults(self) -> Mapping[str, Any]:
         """A budget for short questions; give your own for long ones."""

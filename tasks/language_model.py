@@ -35,6 +35,11 @@ class LanguageModel(Task):
     vocabulary: int = setting(1024, doc="size of the trained BPE", low=257, high=65_536)
     window_tokens: int = setting(128, doc="text tokens of a training window", low=2, high=1024)
 
+    @classmethod
+    def example(cls, folder: Path) -> Mapping[str, Any]:
+        """Short windows of pydoc, which is always there."""
+        return {"corpus": "pydoc", "window_tokens": 16}
+
     def defaults(self) -> Mapping[str, Any]:
         """About 24 windows of 128 tokens an update, so that an update stays below 2e10 FLOPs at size s."""
         windows = max(1, min(64, 24 * 128 // self.window_tokens))
