@@ -372,12 +372,16 @@ def test_a_length_with_few_problems_is_used_up_and_weighted() -> None:
     assert sorted(str(p.question.text) for p in one) == sorted(every)
     assert len(problems) == 2000
     assert np.isclose(sum(p.weight for p in one), 2000 / 3)
-    by_shorter = Counter[int]()
+    number, weight = Counter[tuple[int, int]](), defaultdict[tuple[int, int], float](float)
     for problem in problems:
-        if problem.difficulty == 3:
-            a, _, b = operands(problem)
-            by_shorter[len(str(min(a, b)))] += 1
-    assert max(by_shorter.values()) - min(by_shorter.values()) <= 1
+        a, _, b = operands(problem)
+        number[problem.difficulty, len(str(min(a, b)))] += 1
+        weight[problem.difficulty, len(str(min(a, b)))] += problem.weight
+    for length in (1, 2, 3):  # within a length every length of the shorter operand has its share, used up or not
+        shares = [weight[length, shorter] for shorter in range(1, length + 1)]
+        assert np.allclose(shares, 2000 / 3 / length)
+    assert max(number[3, n] for n in (1, 2, 3)) - min(number[3, n] for n in (1, 2, 3)) <= 1
+    assert number[2, 1] < number[2, 2] / 2  # 11 to 99 with one digit: all there are
 
 
 def test_a_finite_stream_ends_with_every_held_out_problem_given_once() -> None:
@@ -446,12 +450,12 @@ def test_bad_settings_are_named(settings: dict[str, str], message: str) -> None:
 
 @pytest.mark.parametrize("operations", ["+", "-", "x", "+-x"])
 def test_default_updates_cost_at_most_2e10_flops(operations: str) -> None:
-    """At 5e6 training FLOPs a token of size s, with one thought a token (x2.24)."""
+    """At 7e5 training FLOPs a token of size xs, with one thought a token (x2.24)."""
     for digits in (1, 2, 3, 4, 5, 9, 18)[: 6 if "x" in operations else 7]:
         task = Arithmetic(operations=operations, digits=str(digits))
         tokens = 2 * digits + 2 + (2 * digits if "x" in operations else digits + 1) + 1
         defaults = task.defaults()
-        assert defaults["train.problems_per_update"] * tokens * 5e6 * 2.24 <= 2e10
+        assert defaults["train.problems_per_update"] * tokens * 7e5 * 2.24 <= 2e10
         assert set(defaults) == {"model.size", "train.flops", "train.problems_per_update", "train.learning_rate"}
 
 
