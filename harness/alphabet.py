@@ -110,6 +110,7 @@ class BpeCodec:
 
     def __init__(self, tokenizer: Tokenizer, *, size: int) -> None:
         self._tokenizer, self.size = tokenizer, size
+        tokenizer.encode_special_tokens = True  # a literal "<|endoftext|>" is text like any other
 
     def encode_many(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """See Codec."""
@@ -195,8 +196,7 @@ def make_alphabet(spec: str, *, texts: Sequence[str] = (), tokenizer_json: str |
 
         tokenizer = Tokenizer.from_str(tokenizer_json) if tokenizer_json else _saved_tokenizer(rest if rest else "gpt2")
         size = tokenizer.get_vocab_size(with_added_tokens=True)
-        end = next((tokenizer.token_to_id(t) for t in ("<|endoftext|>", "</s>", "<eos>") if tokenizer.token_to_id(t)), None)
-        return Alphabet(BpeCodec(tokenizer, size=size), spec=spec, end_id=end)
+        return Alphabet(BpeCodec(tokenizer, size=size), spec=spec, end_id=_end_id(tokenizer))
     raise ValueError(f"unknown alphabet {spec!r}; legal: {ALPHABETS}")
 
 
@@ -216,6 +216,12 @@ def _trained_bpe(size_text: str, texts: Sequence[str], tokenizer_json: str | Non
     )
     tokenizer.train_from_iterator(texts, trainer)
     return BpeCodec(tokenizer, size=int(size_text))
+
+
+def _end_id(tokenizer: Any) -> int | None:
+    """The tokenizer's own end of text, if it has one."""
+    ids = (tokenizer.token_to_id(name) for name in ("<|endoftext|>", "</s>", "<eos>"))
+    return next((i for i in ids if i is not None), None)
 
 
 def _saved_tokenizer(name: str) -> Any:

@@ -1,14 +1,14 @@
 """`harness bench`: our speed against peers and against ourselves, as ratios that were measured in one run.
 
-Every contender is first checked to give the same losses or the same tokens; then the contenders take turns, round by round, and a
-ratio is the median over rounds of one round's ratio, so that a machine whose speed drifts does not matter. Seconds are in the
-details; they mean nothing on another machine. Knows workloads and targets; the peers are in `harness.bench_peers`.
+Every contender is first checked to give the same losses or the same tokens; then the contenders take turns, round by round, and
+a ratio is the median over rounds of one round's ratio, so that a machine whose speed drifts does not matter. Seconds are CPU
+seconds of this process, since others may be at work beside it; they mean nothing on another machine. Knows workloads and
+targets; the peers are in `harness.bench_peers`.
 """
 
 from __future__ import annotations
 
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,7 @@ import torch
 from harness import bench_peers as peers
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
+from harness.bench_turns import medians, over, result, same, seconds_of, turns
 from harness.feed import Feed
 from harness.session import Job, Session
 from harness.spec import RunSpec, make_spec
@@ -31,7 +32,7 @@ from harness.train import Target, Trainer
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "startup")
+NAMES = ("train", "shield", "decode", "thoughts", "startup")  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
@@ -91,8 +92,8 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
             if name in chosen:
                 report(f"measuring {name}")
                 found = measures[name]()
-                for result in found:
-                    report(line_of(result))
+                for one in found:
+                    report(line_of(one))
                 results += found
     finally:
         torch.set_num_threads(threads)
@@ -111,13 +112,6 @@ def line_of(result: Mapping[str, Any]) -> str:
     return f"{result['name']:<44} {value}{asked}"
 
 
-def _result(
-    name: str, ratio: float | None, target: float | None, details: Mapping[str, Any], *, at_most: bool = False
-) -> dict[str, Any]:
-    passed = ratio is None or target is None or (ratio <= target if at_most else ratio >= target)
-    return {"name": name, "ratio": ratio, "target": target, "at_most": at_most, "passed": passed, "details": dict(details)}
-
-
 def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:
     """A fresh learner at a steady learning rate."""
     steady = {"model.size": size, "train.warmup": 0, "train.decay_to": 1}
@@ -128,38 +122,6 @@ def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Map
     feed = Feed(task=spec.task, alphabet=alphabet, seed=spec.seed, problems_per_update=count, context_tokens=context)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)
     return Ours(spec, alphabet, backbone, feed, trainer)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _rounds(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender by round; the first round is not kept."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
-        for name, call in contenders.items():
-            seconds[name].append(_seconds(call))
-    return {name: values[1:] for name, values in seconds.items()}
-
-
-def _over(seconds: Mapping[str, Sequence[float]], upper: str, lower: str) -> float:
-    """The median over rounds of one contender's seconds over another's."""
-    return statistics.median(a / b for a, b in zip(seconds[upper], seconds[lower], strict=True))
-
-
-def _medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
-
-
-def _same(name: str, values: Sequence[float], tolerance: float) -> float:
-    """The largest difference between contenders' numbers; an error where it is too large."""
-    difference = max(values) - min(values)
-    if not difference <= tolerance:
-        raise RuntimeError(f"bench: {name}: the contenders do not agree: {list(values)}")
-    return difference
 
 
 def _training(size: str, task: str, repeats: int, report: Report) -> list[dict[str, Any]]:
@@ -175,41 +137,42 @@ def _training(size: str, task: str, repeats: int, report: Report) -> list[dict[s
         square = torch.randn(GEMM_SIDE, GEMM_SIDE)
         seconds: dict[str, list[float]] = {name: [] for name in ("ours", "twin", "transformers", "gemm")}
         losses: list[list[float]] = []
+        resumed = 0.0
 
         def compare(update: int) -> None:
             with torch.no_grad():
                 rows = batches[update]
                 losses.append([ours.loss(update), float(twin.loss(rows)), float(peers.stock_loss(stock, rows))])
-            _same(f"training losses of {task} at size {size}", losses[-1], LOSS_TOLERANCE)
+            same(f"training losses of {task} at size {size}", losses[-1], LOSS_TOLERANCE)
 
         def others() -> None:
             nonlocal resumed
-            seconds["transformers"].append(time.perf_counter() - resumed)
+            seconds["transformers"].append(time.process_time() - resumed)
             done = len(seconds["ours"])
-            seconds["ours"].append(_seconds(ours.update))
-            seconds["twin"].append(_seconds(lambda: twin_update(batches[done])))
-            seconds["gemm"].append(_seconds(lambda: square @ square))
+            seconds["ours"].append(seconds_of(ours.update))
+            seconds["twin"].append(seconds_of(lambda: twin_update(batches[done])))
+            seconds["gemm"].append(seconds_of(lambda: square @ square))
             if done + 1 <= CHECKED_UPDATES:
                 compare(done + 1)
-            resumed = time.perf_counter()
+            resumed = time.process_time()
 
         compare(0)
-        resumed = time.perf_counter()
+        resumed = time.process_time()
         peers.train_stock(stock, batches, ours.spec.train, Path(folder), others)
     kept = {name: values[CHECKED_UPDATES + 1 :] for name, values in seconds.items()}
     flops = ours.trainer.spent.flops / ours.trainer.spent.updates
-    share = flops / (2 * GEMM_SIDE**3) * _over(kept, "gemm", "ours")
+    share = flops / (2 * GEMM_SIDE**3) * over(kept, "gemm", "ours")
     tokens = ours.trainer.spent.text_tokens / ours.trainer.spent.updates
-    details = _medians(kept) | {
+    details = medians(kept) | {
         "losses_differ_nats": max(max(x) - min(x) for x in losses),
         "text_tokens": tokens,
         "rounds": rounds,
     }
     name = f"train {size} {task}"
     return [
-        _result(f"{name}: over transformers.Trainer", _over(kept, "transformers", "ours"), STOCK_TARGETS[size], details),
-        _result(f"{name}: over nanoGPT twin", _over(kept, "twin", "ours"), TWIN_TARGETS[size], details),
-        _result(f"{name}: share of GEMM rate", share, None, details | {"flops_per_update": flops}),
+        result(f"{name}: over transformers.Trainer", over(kept, "transformers", "ours"), STOCK_TARGETS[size], details),
+        result(f"{name}: over nanoGPT twin", over(kept, "twin", "ours"), TWIN_TARGETS[size], details),
+        result(f"{name}: share of GEMM rate", share, None, details | {"flops_per_update": flops}),
     ]
 
 
@@ -222,13 +185,13 @@ def _shield(repeats: int) -> list[dict[str, Any]]:
                 _learner(Path(folder), strategy="reasoning_tokens", task=task, size="s", settings={"strategy.horizon": h})
                 for h in (1, 2)
             )
-            difference = _same(f"shielded and plain losses of {task}", [plain.loss(0), shielded.loss(0)], 0.0)
-            seconds = _rounds({"shielded": shielded.update, "plain": plain.update}, max(MIN_ROUNDS, repeats // 2))
-            details = _medians(seconds) | {"losses_differ_nats": difference}
+            difference = same(f"shielded and plain losses of {task}", [plain.loss(0), shielded.loss(0)], 0.0)
+            seconds = turns({"shielded": shielded.update, "plain": plain.update}, max(MIN_ROUNDS, repeats // 2))
+            details = medians(seconds) | {"losses_differ_nats": difference}
             results.append(
-                _result(
+                result(
                     f"shield s {task}: over plain causal",
-                    _over(seconds, "shielded", "plain"),
+                    over(seconds, "shielded", "plain"),
                     SHIELD_TARGET,
                     details,
                     at_most=True,
@@ -270,14 +233,14 @@ def _decoding(repeats: int) -> list[dict[str, Any]]:
     if said != theirs(prompts) or said[:DECODED_ALONE] != _solve(ours, DECODED_ALONE, 1):
         raise RuntimeError("bench: decoding: generate and ours do not say the same tokens")
     rounds, tokens = max(MIN_ROUNDS, repeats // 2), sum(map(len, said))
-    batch = _rounds({"ours": lambda: _solve(ours, DECODED, DECODED), "generate": lambda: theirs(prompts)}, rounds)
+    batch = turns({"ours": lambda: _solve(ours, DECODED, DECODED), "generate": lambda: theirs(prompts)}, rounds)
     alone = {"ours": lambda: _solve(ours, DECODED_ALONE, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
-    one = _rounds(alone, rounds)
-    details = _medians(batch) | {"tokens": tokens, "tokens_differ": 0, "rounds": rounds}
-    few = _medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
+    one = turns(alone, rounds)
+    details = medians(batch) | {"tokens": tokens, "tokens_differ": 0, "rounds": rounds}
+    few = medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
     return [
-        _result(f"decode s batch of {DECODED}: over generate", _over(batch, "generate", "ours"), BATCH_TARGET, details),
-        _result("decode s one by one: over generate", _over(one, "generate", "ours"), ALONE_TARGET, few),
+        result(f"decode s batch of {DECODED}: over generate", over(batch, "generate", "ours"), BATCH_TARGET, details),
+        result("decode s one by one: over generate", over(one, "generate", "ours"), ALONE_TARGET, few),
     ]
 
 
@@ -291,11 +254,11 @@ def _thoughts(repeats: int) -> list[dict[str, Any]]:
         if said != _solve(ours, DECODED_ALONE, DECODED_ALONE):
             raise RuntimeError(f"bench: {name} says other tokens alone than in company")
         tokens[name] = sum(map(len, said))
-    calls = {name: lambda ours=ours: _solve(ours, DECODED_ALONE, 1) for name, ours in learners.items()}  # type: ignore[misc]
-    seconds = _rounds(calls, max(MIN_ROUNDS, repeats // 2))
-    ratio = _over(seconds, "reasoning_tokens", "direct") * tokens["direct"] / tokens["reasoning_tokens"]
-    details = _medians(seconds) | {f"{name}_tokens": count for name, count in tokens.items()} | {"tokens_differ": 0}
-    return [_result("thoughts s one by one: over direct", ratio, THOUGHTS_TARGET, details, at_most=True)]
+    calls = {name: lambda ours=ours: _solve(ours, DECODED_ALONE, 1) for name, ours in learners.items()}
+    seconds = turns(calls, max(MIN_ROUNDS, repeats // 2))
+    ratio = over(seconds, "reasoning_tokens", "direct") * tokens["direct"] / tokens["reasoning_tokens"]
+    details = medians(seconds) | {f"{name}_tokens": count for name, count in tokens.items()} | {"tokens_differ": 0}
+    return [result("thoughts s one by one: over direct", ratio, THOUGHTS_TARGET, details, at_most=True)]
 
 
 def _startup() -> list[dict[str, Any]]:
@@ -304,11 +267,11 @@ def _startup() -> list[dict[str, Any]]:
     for words in (["--help"], ["list"]):
         name = f"startup CPU seconds: {' '.join(words)}"
         if find_spec("harness.__main__") is None:
-            results.append(_result(name, None, STARTUP_TARGET_S, {"note": "there is no command line yet"}, at_most=True))
+            results.append(result(name, None, STARTUP_TARGET_S, {"note": "there is no command line yet"}, at_most=True))
             continue
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "harness", *words], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        results.append(_result(name, spent, STARTUP_TARGET_S, {"cpu_s": spent}, at_most=True))
+        results.append(result(name, spent, STARTUP_TARGET_S, {"cpu_s": spent}, at_most=True))
     return results

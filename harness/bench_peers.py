@@ -1,8 +1,8 @@
 """The peers that `harness.bench` measures against, on the very weights and batches that we train on.
 
-A nanoGPT-like twin in plain torch, `transformers.Trainer`, and `generate`. The peers get their texts as token ids, pad them to the
-longest text of a batch, and know nothing of strategies; whatever favours them (fused AdamW, no attention mask, one fused gelu in the
-twin) is switched on. Knows no timing.
+A nanoGPT-like twin in plain torch, `transformers.Trainer`, and `generate`. The peers get their texts as token ids, pad them to
+the longest text of a batch, and know nothing of strategies; whatever favours them (fused AdamW, no attention mask, one fused gelu
+in the twin) is switched on. Knows no timing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Twin(nn.Module):
             self.tokens.weight.copy_(own.wte.weight)
             self.places.weight.copy_(own.wpe.weight)
             self.norm.load_state_dict(own.ln_f.state_dict())
-            for block, theirs in zip(self.blocks, own.h, strict=True):
+            blocks: list[Any] = list(self.blocks)
+            for block, theirs in zip(blocks, own.h, strict=True):
                 block.ln_1.load_state_dict(theirs.ln_1.state_dict())
                 block.ln_2.load_state_dict(theirs.ln_2.state_dict())
                 pairs = (
@@ -115,12 +116,14 @@ class Twin(nn.Module):
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.norm(x), self.tokens.weight)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED)
+        loss: Tensor = F.cross_entropy(logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED)
+        return loss
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
         """The mean loss of texts."""
         ids, labels = padded(rows)
-        return self(ids[:, :-1].contiguous(), labels[:, 1:].contiguous())
+        loss: Tensor = self(ids[:, :-1].contiguous(), labels[:, 1:].contiguous())
+        return loss
 
 
 def twin_update(twin: Twin, spec: TrainSpec) -> Callable[[Sequence[Row]], None]:
@@ -156,11 +159,11 @@ def train_stock(
 
     logging.set_verbosity_error()
 
-    class Stock(Trainer):  # type: ignore[misc]
+    class Stock(Trainer):
         def _get_train_sampler(self, *_: Any) -> Any:
             return torch.utils.data.SequentialSampler(range(sum(map(len, batches))))
 
-    class AfterStep(TrainerCallback):  # type: ignore[misc]
+    class AfterStep(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             after_step()
 

@@ -24,7 +24,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 FAR = 1 << 30  # index of padding among keys: behind every query
-ROW_MULTIPLE = 16  # linears run on a multiple of 16 rows when asking,
+ROW_MULTIPLE = 4  # linears run on a multiple of 4 rows when asking (a strategy's parts on 16, see `Backbone.part`),
 KEY_MULTIPLE, MIN_KEYS, MIN_QUERIES = 8, 16, 4  # and attention on these: then results do not depend on company (measured)
 _ROLE_INDEX = {role: i for i, role in enumerate(ROLES)}
 
@@ -62,24 +62,25 @@ def encode(texts: Sequence[Text], alphabet: Alphabet, *, places: IntArray | None
 
 def _encode_contents(contents: list[str | Special | Tokens], alphabet: Alphabet) -> tuple[IntArray, IntArray]:
     """Lengths (pieces,) and token ids (n,)."""
-    flat, text_lengths = alphabet.encode_many([c for c in contents if isinstance(c, str)])
+    strings = [c for c in contents if isinstance(c, str)]
+    flat, text_lengths = alphabet.encode_many(strings)
+    if len(strings) == len(contents):
+        return text_lengths, flat
     lengths = np.ones(len(contents), dtype=np.int64)
     is_text = np.array([isinstance(c, str) for c in contents], dtype=bool)
     lengths[is_text] = text_lengths
+    others: list[int] = []
     for i, content in enumerate(contents):
-        if isinstance(content, Tokens):
+        if isinstance(content, Special):
+            others.append(alphabet.id_of(content))
+        elif isinstance(content, Tokens):
+            others += content.ids
             lengths[i] = len(content.ids)
     ids = np.empty(int(lengths.sum()), dtype=np.int64)
     from_text = np.repeat(is_text, lengths)
     ids[from_text] = flat
-    others = [_special_ids(c, alphabet) for c in contents if not isinstance(c, str)]
-    ids[~from_text] = np.concatenate(others) if others else np.empty(0, dtype=np.int64)
+    ids[~from_text] = others
     return lengths, ids
-
-
-def _special_ids(content: Special | Tokens, alphabet: Alphabet) -> IntArray:
-    """Ids of a piece that is no string."""
-    return np.array(content.ids if isinstance(content, Tokens) else (alphabet.id_of(content),), dtype=np.int64)
 
 
 def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) -> IntArray:
@@ -117,13 +118,23 @@ class Layout:
 
 
 def lay(
-    strategy: Strategy, alphabet: Alphabet, stream: Stream, *, before: IntArray, carried: BoolArray, final: BoolArray
+    strategy: Strategy,
+    alphabet: Alphabet,
+    stream: Stream,
+    *,
+    before: IntArray,
+    carried: BoolArray,
+    final: BoolArray,
+    asked: BoolArray | None = None,
 ) -> Layout:
     """Weave a stream of text tokens into the cells that must be fed now.
 
     before (B,): cells that each row already holds. carried (n,): tokens of which only the owed cells are still to be fed (the
-    last token of an earlier call). final (n,): tokens whose own owed cells are not fed yet.
+    last token of an earlier call). final (n,): tokens whose own owed cells are not fed yet. asked (n,): tokens whose successor's
+    distribution is read (default all).
     """
+    if type(strategy).weave is Strategy.weave:
+        return _lay_plain(alphabet, stream, before, asked)
     woven = strategy.weave(stream.ids, stream.roles, stream.places)
     cell = np.arange(len(woven.source))
     last_read = np.full(len(stream.ids), -1, dtype=np.int64)
@@ -133,20 +144,46 @@ def lay(
     kept = ~((final[woven.source] & behind) | (carried[woven.source] & ~behind))
     token = woven.source[kept]
     row = stream.row[token]
-    counts = np.bincount(row, minlength=len(before))
-    col = np.arange(len(row)) - np.concatenate([[0], np.cumsum(counts)[:-1]])[row]
+    counts, col = _columns(row, len(before))
     index = before[row] + col
     embed, added = (_named_ids(x[kept], alphabet) for x in (woven.embed, woven.added))
     position, slot = woven.position[kept], woven.slot[kept]
     kind = woven.kind[kept].copy()
-    own = (slot == 0) & (kind != THOUGHT)
-    kind[own & (embed >= alphabet.text_end)] = SPECIAL
-    kind[own & (embed >= alphabet.sayable_end)] = PAUSE
+    _name_specials(kind, embed, alphabet, (slot == 0) & (kind != THOUGHT))
     read = woven.read[kept] & ~carried[token]
+    if asked is not None:
+        read &= asked[token]
     return Layout(
         embed, added, np.where(position == NOTHING, index, position), kind, stream.places[token], slot,
         stream.roles[token], row, col, index, token, read, woven.taught[kept] & ~carried[token], counts,
     )  # fmt: skip
+
+
+def _lay_plain(alphabet: Alphabet, stream: Stream, before: IntArray, asked: BoolArray | None) -> Layout:
+    """`lay` for text as it is: a cell a token."""
+    ids, row = stream.ids, stream.row
+    counts, col = _columns(row, len(before))
+    token, zeros, yes = np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
+    kind = zeros.copy()
+    _name_specials(kind, ids, alphabet, yes)
+    return Layout(
+        ids, np.full(len(ids), NOTHING), stream.places, kind, stream.places, zeros,
+        stream.roles, row, col, before[row] + col, token, yes if asked is None else asked, yes, counts,
+    )  # fmt: skip
+
+
+def _columns(row: IntArray, rows: int) -> tuple[IntArray, IntArray]:
+    """How many cells each row has (rows,), and each cell's number within its row (n,)."""
+    counts = np.bincount(row, minlength=rows)
+    return counts, np.arange(len(row)) - (counts.cumsum() - counts)[row]
+
+
+def _name_specials(kind: IntArray, embed: IntArray, alphabet: Alphabet, own: BoolArray) -> None:
+    """Mark text tokens (``own``) that are specials or pauses."""
+    beyond = own & ((embed >= alphabet.core_size) | (embed == alphabet.end_id))
+    if beyond.any():
+        kind[beyond] = SPECIAL
+        kind[own & (embed >= alphabet.sayable_end)] = PAUSE
 
 
 def _named_ids(ids: IntArray, alphabet: Alphabet) -> IntArray:
@@ -176,10 +213,11 @@ class Cells:
     """One forward pass's cells as tensors.
 
     embed, added, position: (N',), added None where nothing is; the first ``count`` are cells, the rest padding that repeats
-    cell 0. shape: (B, Q), the padded queries. flat (N',): row * Q + col, None when cells fill (B, Q) exactly. needed (R',):
-    cells whose final state is read, ``reads`` describes the first R: the taught ones in training, with their targets (R,),
-    else those where the next text token is read. first_row, keys: the slots' rows [first_row, first_row + B) hold these
-    sequences and ``keys`` of their columns are attended.
+    cell 0. shape: (B, Q), the padded queries. flat (N',): row * Q + col, None when the N' fill (B, Q) in order. needed (R',):
+    cells whose final state is read, ``reads`` describes the first R: the taught ones in training, with their targets (R,)
+    (columns of the head), else those where the next text token is read; all_needed: these are all cells, in
+    order. first_row, keys: the slots' rows [first_row, first_row + B) hold these sequences and ``keys`` of their columns are
+    attended.
     """
 
     embed: Tensor
@@ -189,6 +227,7 @@ class Cells:
     shape: tuple[int, int]
     flat: Tensor | None
     needed: Tensor
+    all_needed: bool
     targets: Tensor
     reads: Reads
     bill: Bill
@@ -238,26 +277,36 @@ def make_cells(
     else:
         chosen = np.flatnonzero(layout.taught & (next_ids[layout.token] >= 0))
         targets = next_ids[layout.token[chosen]]
-    rows, queries = len(layout.counts), int(layout.counts.max(initial=0))
-    queries = max(queries, MIN_QUERIES) if asking else queries
+    count, rows, queries = len(layout.row), len(layout.counts), int(layout.counts.max(initial=0))
+    if asking:
+        queries = max(queries, MIN_QUERIES)
+        queries += -queries % ROW_MULTIPLE if rows == 1 else 0  # so that a lone row needs no second padding
 
-    def put(values: IntArray, *, pad: bool = False) -> Tensor:
-        tensor = torch.from_numpy(values).to(device)
-        extra = -len(values) % ROW_MULTIPLE if pad and asking else 0
-        return torch.cat([tensor, tensor[:1].expand(extra)]) if extra else tensor
+    def put(*columns: IntArray) -> tuple[Tensor, ...]:
+        """Columns of one length as tensors; when asking, padded with their first entry to a multiple of rows."""
+        length = len(columns[0])
+        padded = np.empty((len(columns), length + (-length % ROW_MULTIPLE if asking else 0)), dtype=np.int64)
+        for line, values in zip(padded, columns, strict=True):
+            line[:length], line[length:] = values, values[:1] if length else 0
+        return torch.from_numpy(padded).to(device).unbind(0)
 
-    dense = not asking and len(layout.row) == rows * queries
-    group = np.cumsum(np.diff(layout.token[chosen], prepend=-1) != 0) - 1
-    reads = Reads(put(group), put(layout.slot[chosen]), chosen, int(group[-1]) + 1 if len(group) else 0, bill)
+    embed, position, flat, added = put(layout.embed, layout.position, layout.row * queries + layout.col, layout.added)
+    dense = len(embed) == rows * queries and (rows == 1 or not asking)
+    token = layout.token[chosen]
+    group = np.zeros(len(token), dtype=np.int64)
+    np.cumsum(token[1:] != token[:-1], out=group[1:])
+    groups, slots, needed = put(group, layout.slot[chosen], chosen)
+    reads = Reads(groups[: len(chosen)], slots[: len(chosen)], chosen, int(group[-1]) + 1 if len(group) else 0, bill)
     return Cells(
-        embed=put(layout.embed, pad=True),
-        added=put(layout.added, pad=True) if (layout.added >= 0).any() else None,
-        position=put(layout.position, pad=True),
-        count=len(layout.row),
+        embed=embed,
+        added=added if (layout.added >= 0).any() else None,
+        position=position,
+        count=count,
         shape=(rows, queries),
-        flat=None if dense else put(layout.row * queries + layout.col, pad=True),
-        needed=put(chosen, pad=True),
-        targets=put(targets),
+        flat=None if dense else flat,
+        needed=needed,
+        all_needed=len(chosen) == count,
+        targets=torch.from_numpy(targets).to(device),
         reads=reads,
         bill=bill,
         layout=layout,

@@ -37,9 +37,9 @@ class Feed:
     """
 
     row: int
-    ids: IntArray
-    roles: IntArray
-    places: IntArray
+    ids: Sequence[int]
+    roles: Sequence[int]
+    places: Sequence[int]
     scored: bool = False
     every: bool = False
 
@@ -82,25 +82,29 @@ class Decoder:
         self._free: list[int] = []
         self.live: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.account: IntArray = np.zeros(0, dtype=np.int64)
-        self._last: IntArray = np.zeros((0, 4), dtype=np.int64)  # id, role, place, whether its owed thoughts are still owed
+        self._last: list[tuple[int, int, int, bool]] = []  # id, role, place, whether its owed thoughts are still owed
         self.texts: IntArray = np.zeros(0, dtype=np.int64)
         self._trace_from: IntArray = np.zeros(0, dtype=np.int64)
         self.logits = torch.zeros(0, backbone.outputs, device=backbone.device)
-        self.flops: IntArray = np.zeros((0, len(CLASSES)), dtype=np.int64)
-        self.passes = np.zeros(0)
-        self.limits = np.zeros(0)
-        self.tokens: IntArray = np.zeros((0, 2), dtype=np.int64)  # text, woven
-        self.peak_cells: IntArray = np.zeros(0, dtype=np.int64)
+        self._accounts = 0  # how many are in use; the arrays have room for more
+        self.flops: IntArray = np.zeros((1, len(CLASSES)), dtype=np.int64)
+        self.passes = np.zeros(1)
+        self.limits = np.zeros(1)
+        self.tokens: IntArray = np.zeros((1, 2), dtype=np.int64)  # text, woven
+        self.peak_cells: IntArray = np.zeros(1, dtype=np.int64)
+        self._grow(16)
 
     # Accounts
 
     def open_account(self, limit_flops: float) -> int:
         """A new ledger's number."""
-        number = len(self.passes)
-        self.flops = np.vstack([self.flops, np.zeros((1, len(CLASSES)), dtype=np.int64)])
-        self.tokens = np.vstack([self.tokens, np.zeros((1, 2), dtype=np.int64)])
-        self.passes, self.limits = np.append(self.passes, 0.0), np.append(self.limits, limit_flops)
-        self.peak_cells = np.append(self.peak_cells, 0)
+        number = self._accounts
+        self._accounts += 1
+        if number == len(self.passes):
+            self.flops, self.tokens = (np.vstack([x, np.zeros_like(x)]) for x in (self.flops, self.tokens))
+            self.passes, self.limits = (np.concatenate([x, np.zeros_like(x)]) for x in (self.passes, self.limits))
+            self.peak_cells = np.concatenate([self.peak_cells, np.zeros_like(self.peak_cells)])
+        self.reset_account(number, limit_flops)
         return number
 
     def reset_account(self, number: int, limit_flops: float) -> None:
@@ -113,11 +117,18 @@ class Decoder:
     def new_row(self, account: int) -> int:
         """An empty row."""
         if not self._free:
-            self._grow(max(16, 2 * len(self.live)))
+            self._grow(2 * len(self.live))
         row = heapq.heappop(self._free)
+        for notes in self.slots.notes.values():
+            notes[row] = np.nan  # not a former holder's, where a pass notes nothing
         self.live[row], self.account[row], self.texts[row], self._trace_from[row] = True, account, 0, 0
-        self.slots.lengths[row], self._last[row] = 0, (0, 0, 0, 0)
+        self.slots.lengths[row], self._last[row] = 0, (0, 0, 0, False)
         return row
+
+    @property
+    def live_rows(self) -> int:
+        """How many rows are in use."""
+        return len(self.live) - len(self._free)
 
     def _grow(self, rows: int) -> None:
         old = len(self.live)
@@ -127,7 +138,7 @@ class Decoder:
         self.account, self.texts, self._trace_from = (
             np.concatenate([x, np.zeros(more, dtype=np.int64)]) for x in (self.account, self.texts, self._trace_from)
         )
-        self._last = np.vstack([self._last, np.zeros((more, 4), dtype=np.int64)])
+        self._last += [(0, 0, 0, False)] * more
         self.logits = torch.cat([self.logits, self.logits.new_zeros(more, self.logits.shape[1])])
         for row in range(old, rows):
             heapq.heappush(self._free, row)
@@ -156,46 +167,48 @@ class Decoder:
         used = np.flatnonzero(self.live)
         if not len(used) or used[-1] + 1 < 2 * len(used) or used[-1] < 16:
             return {}
-        moved = {}
+        moved: dict[int, int] = {}
         for row in used[::-1].tolist():
             if self._free[0] > row:
                 break
-            target = heapq.heapreplace(self._free, row)
-            self._copy(row, [target])
-            self._trace_from[target] = self._trace_from[row]
-            self.live[row], self.slots.lengths[row] = False, 0
-            moved[row] = target
+            moved[row] = heapq.heapreplace(self._free, row)
+        sources, targets = list(moved), list(moved.values())
+        self._copy(sources, targets)
+        self._trace_from[targets] = self._trace_from[sources]
+        self.live[sources], self.slots.lengths[sources] = False, 0
         return moved
 
-    def _copy(self, row: int, targets: list[int]) -> None:
-        self.slots.copy(row, targets)
-        self.logits[targets] = self.logits[row].clone()
-        for facts in (self.live, self.account, self._last, self.texts):
-            facts[targets] = facts[row]
+    def _copy(self, sources: list[int], targets: list[int]) -> None:
+        self.slots.copy(sources, targets)
+        self.logits[targets] = self.logits[sources]
+        for facts in (self.live, self.account, self.texts):
+            facts[targets] = facts[sources]
+        for source, target in zip(sources, targets, strict=True):
+            self._last[target] = self._last[source]
 
     def fork(self, row: int, count: int) -> list[int]:
         """``count`` rows that continue from this one, itself the first. Owed thoughts must have been fed (see `owes`)."""
         rows = [self.new_row(int(self.account[row])) for _ in range(count - 1)]
         if rows:
-            self._copy(row, rows)
+            self._copy([row] * len(rows), rows)
             self._trace_from[rows] = self.slots.lengths[row]
         return [row, *rows]
 
     def owes(self, row: int) -> bool:
         """Whether thoughts behind the last token are still to be fed."""
-        token = self._last[row : row + 1]
-        woven = self.strategy.weave(token[:, 0], token[:, 1], token[:, 2])
-        return bool(token[0, 3]) and not woven.read[-1]
+        *token, owing = self._last[row]
+        woven = self.strategy.weave(*(np.array([x]) for x in token))
+        return owing and not woven.read[-1]
 
     def mark(self, row: int) -> Snapshot:
         """The row's present state."""
-        a, b, c, d = self._last[row].tolist()
-        return Snapshot(int(self.slots.lengths[row]), (a, b, c, bool(d)), int(self.texts[row]), self.logits[row].clone())
+        return Snapshot(int(self.slots.lengths[row]), self._last[row], int(self.texts[row]), self.logits[row].clone())
 
     def rewind(self, row: int, mark: Snapshot) -> Trace:
         """Back to a mark; returns the trace of what is left behind."""
         left = self._trace(row, max(mark.length, int(self._trace_from[row])))
         self.slots.lengths[row], self._last[row], self.texts[row] = mark.length, mark.last, mark.texts
+        self._trace_from[row] = min(int(self._trace_from[row]), mark.length)  # a fork may go back to before it was made
         self.logits[row] = mark.logits
         return left
 
@@ -227,6 +240,8 @@ class Decoder:
 
     def _groups(self, feeds: Sequence[Feed]) -> list[list[Feed]]:
         """Feeds that go through one forward: short and long ones apart, rows near each other, within the memory limit."""
+        if len(feeds) == 1:
+            return [list(feeds)]
         groups: list[list[Feed]] = []
         for long in (False, True):
             some = sorted((f for f in feeds if (len(f.ids) > 8) == long), key=lambda f: (len(f.ids) if long else 0, f.row))
@@ -254,26 +269,29 @@ class Decoder:
     def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
         """Layout of the group's new cells; its rows count from the group's first row."""
         first, last = feeds[0].row, feeds[-1].row
-        parts_ids, parts_roles, parts_places, counts = [], [], [], []
+        flat: list[tuple[int, int, int]] = []
+        counts, ends = [], []
+        carried_at = []
         for f in feeds:
-            owed = self._last[f.row]
-            head = [owed] if owed[3] else []
-            parts_ids += [*(x[0:1] for x in head), f.ids]
-            parts_roles += [*(x[1:2] for x in head), f.roles]
-            parts_places += [*(x[2:3] for x in head), f.places]
-            counts.append(len(head) + len(f.ids))
-        ids, roles, places = (np.concatenate(p) for p in (parts_ids, parts_roles, parts_places))
+            start = len(flat)
+            *token, owing = self._last[f.row]
+            if owing:
+                carried_at.append(start)
+                flat.append((token[0], token[1], token[2]))
+            flat += zip(f.ids, f.roles, f.places, strict=True)
+            counts.append(len(flat) - start)
+            if len(f.ids):
+                ends.append(len(flat) - 1)
+        ids, roles, places = np.array(flat, dtype=np.int64).reshape(-1, 3).T.copy()
         row = np.repeat([f.row - first for f in feeds], counts)
-        ends = np.cumsum(counts)
         carried, final = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-        carried[(ends - counts)[[bool(self._last[f.row, 3]) for f in feeds]]] = True
-        final[(ends - 1)[[len(f.ids) > 0 for f in feeds]]] = True
+        carried[carried_at] = True
+        final[ends] = True
+        asked = final | np.repeat([f.every for f in feeds], counts) if any(f.every for f in feeds) else final
         stream = Stream(ids, roles, places, row, final)
         before = self.slots.lengths[first : last + 1]
-        layout = lay(self.strategy, self.alphabet, stream, before=before, carried=carried, final=final)
-        every = np.repeat([f.every for f in feeds], counts)
-        read = layout.read & (every | final)[layout.token]
-        return Layout(*(read if n == "read" else getattr(layout, n) for n in Layout.__dataclass_fields__)), stream
+        layout = lay(self.strategy, self.alphabet, stream, before=before, carried=carried, final=final, asked=asked)
+        return layout, stream
 
     def _cannot_pay(self, feeds: Sequence[Feed], layout: Layout) -> set[int]:
         """Rows of accounts that this layout would take past their limits."""
@@ -291,10 +309,12 @@ class Decoder:
         longest = int((self.slots.lengths[first : first + span] + layout.counts).max())
         self.slots.ensure(self.slots.rows, longest)
         woven = (layout.kind == THOUGHT) | (layout.kind == PAUSE)
-        scored = np.zeros(span, dtype=bool)
-        scored[[f.row - first for f in feeds]] = [f.scored for f in feeds]
-        charge = np.where(scored[layout.row] & (layout.role == ROLES.index("answer")), SCORE, _CLASS_OF_ROLE[layout.role])
-        charge = np.where(woven, THINK, charge)
+        charge = _CLASS_OF_ROLE[layout.role]
+        if any(f.scored for f in feeds):
+            scored = np.zeros(span, dtype=bool)
+            scored[[f.row - first for f in feeds]] = [f.scored for f in feeds]
+            charge[scored[layout.row] & (layout.role == ROLES.index("answer"))] = SCORE
+        charge[woven] = THINK
         account = self.account[layout.row + first]
         bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.passes))
         self.slots.put_facts(np.arange(first, first + span), layout, charge)
@@ -305,26 +325,36 @@ class Decoder:
         every: dict[int, Tensor] = {}
         if cells.reads.count:
             logits = self.strategy.readout(self.backbone, states[: len(cells.reads.cells)], cells.reads)
-            tokens = layout.token[layout.read]
-            of_place = stream.row[np.unique(tokens)]
-            ends = np.flatnonzero(np.diff(of_place, append=-1))
-            self.logits[torch.from_numpy(of_place[ends] + first)] = logits[torch.from_numpy(ends)]
-            for f in feeds:
-                if f.every:
-                    every[f.row] = logits[torch.from_numpy(np.flatnonzero(of_place == f.row - first))]
-        self.slots.put_notes(first, layout, cells.reads.notes)
+            every = self._keep_logits(feeds, layout, stream, logits)
+        if cells.reads.notes:
+            self.slots.put_notes(first, layout, cells.reads.notes)
         self.flops += bill.by_account()
         self.tokens[:, 0] += np.bincount(account[~woven], minlength=len(self.passes))
         self.tokens[:, 1] += np.bincount(account[woven], minlength=len(self.passes))
-        took = np.unique(account)
-        ticks[took] = np.maximum(ticks[took], bill.block_applications / self.reference_layers)
+        ticks[account] = np.maximum(ticks[account], bill.block_applications / self.reference_layers)
         self._remember(feeds)
+        return every
+
+    def _keep_logits(self, feeds: list[Feed], layout: Layout, stream: Stream, logits: Tensor) -> dict[int, Tensor]:
+        """Keep the last logits (T, V) of each row; return all of those that asked for every one."""
+        every: dict[int, Tensor] = {}
+        if not any(f.every for f in feeds):
+            rows = [f.row for f in feeds if len(f.ids)]
+            self.logits[rows] = logits
+            return every
+        first = feeds[0].row
+        of_place = stream.row[np.unique(layout.token[layout.read])]
+        ends = np.flatnonzero(np.diff(of_place, append=-1))
+        self.logits[torch.from_numpy(of_place[ends] + first)] = logits[torch.from_numpy(ends)]
+        for f in feeds:
+            if f.every:
+                every[f.row] = logits[torch.from_numpy(np.flatnonzero(of_place == f.row - first))]
         return every
 
     def _remember(self, feeds: Sequence[Feed]) -> None:
         for f in feeds:
             if len(f.ids):
-                self._last[f.row] = (f.ids[-1], f.roles[-1], f.places[-1], self._weaves)
+                self._last[f.row] = (int(f.ids[-1]), int(f.roles[-1]), int(f.places[-1]), self._weaves)
                 self.texts[f.row] = int(f.places[-1]) + 1
             else:
-                self._last[f.row, 3] = 0
+                self._last[f.row] = (*self._last[f.row][:3], False)

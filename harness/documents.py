@@ -18,5 +18,5 @@ def rolling_windows(ids: Sequence[int], *, prefix_id: int, window_tokens: int) -
             yield [prefix_id], list(ids[:count])
         else:
             start = done + count - window_tokens - 1
-            yield list(ids[start : done]), list(ids[done : done + count])
+            yield list(ids[start:done]), list(ids[done : done + count])
         done += count

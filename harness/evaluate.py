@@ -23,7 +23,7 @@ from harness.problem import END, Answer, Document, Piece, Problem, Question, Tex
 from harness.seeds import derive
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.slots import FACTS
-from harness.spec import SIZES, RunSpec
+from harness.spec import RunSpec
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
 from harness.wants import Judge, Likelihood, Reveal
@@ -45,7 +45,7 @@ def evaluate(
     """Append the lines that ``path`` does not have yet. limit_flops: the most that one problem may spend."""
     examination = _examination(spec, backbone, limit_flops)
     done = _kept_lines(path, examination)
-    session = Session(backbone, rows=rows, reference_layers=spec.model.layers_of_size)
+    session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers)
     buffer: list[str] = []
     for count, line in enumerate(_in_order(session, examination, done), start=done + 1):
         buffer.append(json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
@@ -85,7 +85,7 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Ex
         problem = problems[index]
         question, gold = problem.question, gold_text(problem)
         seed = derive(spec.seed, "ask", question.id)
-        oracle = _oracle(spec.task, problem)
+        oracle = oracle_of(spec.task, problem)
         return [
             Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle),
             Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle),
@@ -103,7 +103,7 @@ def gold_text(problem: Problem) -> Text:
     return (answer, Piece(END, "answer", True)) if problem.key.ends else (answer,)
 
 
-def _oracle(task: Task, problem: Problem) -> Callable[[Any], Any]:
+def oracle_of(task: Task, problem: Problem) -> Callable[[Any], Any]:
     """Answers the wants that use the key."""
 
     def answer(want: Any) -> Any:

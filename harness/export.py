@@ -76,7 +76,9 @@ def _tokenizer(backbone: Backbone) -> Any:
 def _difference_nats(spec: RunSpec, backbone: Backbone, folder: Path) -> float:
     """Largest difference between stock transformers' log-likelihoods and ours over a few random texts."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     draws = torch.Generator().manual_seed(0)
     largest = 0.0

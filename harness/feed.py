@@ -78,7 +78,8 @@ def make_batch(
         raise ValueError(f"a text of {longest} tokens is longer than the context of {context_tokens} (model.context_tokens)")
     following = np.concatenate([stream.row[1:] == stream.row[:-1], [False]])
     is_target = np.concatenate([stream.target[1:], [False]]) & following
-    next_ids = np.where(is_target, np.concatenate([stream.ids[1:], [-1]]), -1)
+    next_ids = np.full(len(stream.ids), -1, dtype=np.int64)
+    next_ids[is_target] = _columns(stream.ids[1:][is_target[:-1]], alphabet.head_ids(strategy.sayable()))
     last = np.full(rows, -1, dtype=np.int64)
     last[stream.row[is_target]] = np.flatnonzero(is_target)
     fed = np.arange(len(stream.ids)) <= last[stream.row]
@@ -92,6 +93,15 @@ def make_batch(
     cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed])
     woven = int(((layout.kind == THOUGHT) | (layout.kind == PAUSE)).sum())
     return Batch(cells, rows, len(layout.index) - woven, woven, int(is_target.sum()))
+
+
+def _columns(ids: IntArray, head_ids: list[int]) -> IntArray:
+    """The head's columns of token ids; ValueError if a lesson's target is a token that the strategy cannot say."""
+    heads = np.array(head_ids)
+    columns = np.minimum(np.searchsorted(heads, ids), len(heads) - 1)
+    if (heads[columns] != ids).any():
+        raise ValueError("a lesson's target is a special token that the strategy cannot say: name it in sayable()")
+    return columns
 
 
 def direct_flops(batch: Batch, *, layers: int, width: int, outputs: int) -> int:
@@ -115,8 +125,8 @@ class _Windows:
         end = np.array([alphabet.end_id], dtype=np.int64)
         parts = [part for document in task.documents("train") for part in (end, alphabet.encode(document.text))]
         self.ids: IntArray = np.concatenate([*parts, end])
-        self._per_epoch = (len(self.ids) - 1 - self._length) // self._length  # one less, so that any offset fits
-        if self._per_epoch < 1:
+        self._per_epoch = (len(self.ids) - 1) // self._length
+        if self._per_epoch < 2:
             raise ValueError(f"task: the train text has {len(self.ids)} tokens, less than two windows of {self._length}")
         self._order: tuple[int, int, IntArray] = (-1, 0, np.zeros(0, dtype=np.int64))
 
@@ -125,9 +135,10 @@ class _Windows:
         epoch, within = divmod(index, self._per_epoch)
         if self._order[0] != epoch:
             rng = generator(self._seed, "windows", epoch)
-            self._order = (epoch, int(rng.integers(self._length)), rng.permutation(self._per_epoch))
+            self._order = (epoch, int(rng.integers(len(self.ids) - 1)), rng.permutation(self._per_epoch))
         _, offset, order = self._order
         start = offset + int(order[within]) * self._length
-        ids = self.ids[start : start + self._length + 1].tolist()
+        circle = self.ids[:-1]  # the text ends as it begins, so windows may run over its end: each token once, none favoured
+        ids = circle.take(np.arange(start, start + self._length + 1), mode="wrap").tolist()
         question = Question(f"window-{index}", Tokens((ids[0],)))
         return Problem(question, Key(Tokens(tuple(ids[1:])), (), False))

@@ -10,8 +10,9 @@ from typing import Any
 from harness import records, storage
 from harness.backbone import Backbone
 from harness.evaluate import evaluate, ledger_json, trace_json
+from harness.learners import Reporter, Silent, learn
 from harness.problem import Answer, Question
-from harness.runs import Reporter, Silent, compute_threads, learn
+from harness.runs import compute_threads
 from harness.seeds import derive
 from harness.session import Job, Session
 from harness.spec import RunSpec
@@ -38,7 +39,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     question = Question("asked", parsed, *caps)
     job = Job("asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed))
     with compute_threads(spec.threads):
-        outcome = next(iter(Session(backbone, reference_layers=spec.model.layers_of_size).run([job])))
+        outcome = next(iter(Session(backbone, reference_layers=spec.model.reference_layers).run([job])))
     answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
     cells = trace_json(outcome)
     for cell in cells:

@@ -92,6 +92,14 @@ def read_run(folder: Path, spec: RunSpec | None = None) -> Record:
     return record
 
 
+def finished(results: Path, spec: RunSpec) -> Record | None:
+    """The record of a run that is complete, with its timing; None if it is still to be made. ValueError if it is spoilt."""
+    folder = run_folder(results, spec)
+    if not (folder / "run.json").exists():
+        return None
+    return read_run(folder, spec) | {"timing": read_timing(folder)}
+
+
 def read_timing(folder: Path) -> Record:
     """What cannot repeat; empty if it is gone."""
     try:

@@ -1,4 +1,4 @@
-"""Names to plugin classes: ``strategies/NAME.py``, ``tasks/NAME.py``, an entry point, a file ``path/to/x.py``, or ``pkg.mod:Class``.
+"""Names to plugin classes: strategies/NAME.py, tasks/NAME.py, an entry point, a file path/to/x.py, or pkg.mod:Class.
 
 Knows how to find and load classes; imports a plugin's module only when its name is asked for. Knows no plugin by name.
 """
@@ -91,7 +91,9 @@ def _checked(kind: Kind, name: str, module: ModuleType, class_name: str | None =
     if class_name is not None:
         found = [getattr(module, class_name, None)]
     else:
-        found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__]
+        found = [
+            c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__
+        ]
     if len(found) != 1 or not inspect.isclass(found[0]) or not issubclass(found[0], base):
         what = f"class {class_name!r}" if class_name else "exactly one class"
         raise ValueError(f"{kind} {name!r}: {module.__name__} must define {what} that subclasses harness.{kind}.{base.__name__}")

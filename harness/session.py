@@ -6,8 +6,9 @@ wants and rows; knows no task, no record and no strategy by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,17 @@ class Session:
     def __init__(self, backbone: Backbone, *, rows: int = DEFAULT_ROWS, reference_layers: int | None = None) -> None:
         self._backbone, self._alphabet, self._rows = backbone, backbone.alphabet, rows
         self._decoder = Decoder(backbone, reference_layers=reference_layers or backbone.layers)
-        self._context = int(backbone.model.config.n_positions)
+        self._context = backbone.context_tokens
         self._head_ids: NDArray[np.int64] = np.array(backbone.head_ids)
         self._writing: dict[int, _Writing] = {}
+        self._due: list[tuple[int, Text]] = []  # texts to be fed, by row; encoded together
         self._feeds: list[Feed] = []
         self._waiting: list[_Waiting] = []
         self._closed: list[int] = []
         self._finished: list[Outcome] = []
         self._live: dict[int, _Live] = {}
-        self._answer = {
+        self._rowless = 0  # live jobs that hold no row at present
+        self._answer: dict[type, Callable[[_Fiber, Any], Any]] = {
             wants.Start: self._start, wants.Extend: self._extend, wants.Generate: self._generate, wants.Score: self._score,
             wants.Peek: self._peek, wants.Fork: self._fork, wants.Mark: self._mark, wants.Rewind: self._rewind,
             wants.Drop: self._drop, wants.Gather: self._gather, wants.Judge: self._consult, wants.Reveal: self._consult,
@@ -134,7 +137,7 @@ class Session:
             self._finished = []
 
     def _room(self) -> bool:
-        return int(self._decoder.live.sum()) + sum(not live.rows for live in self._live.values()) < self._rows
+        return self._decoder.live_rows + self._rowless < self._rows
 
     def _admit(self, job: Job) -> None:
         if self._closed:
@@ -144,6 +147,7 @@ class Session:
             account = self._decoder.open_account(job.limit_flops)
         live = _Live(job, account)
         self._live[account] = live
+        self._rowless += 1
         self._send(_Fiber(live, job.solver()), None)
 
     # Fibers
@@ -180,6 +184,7 @@ class Session:
 
     def _close(self, live: _Live, value: Any) -> None:
         """A job has ended: free its rows, make up its ledger."""
+        self._rowless -= not live.rows
         for number in sorted(live.rows):
             live.trace.add(self._decoder.drop(live.rows[number]))
         decoder, account = self._decoder, live.account
@@ -198,20 +203,21 @@ class Session:
 
     def _extend(self, fiber: _Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]
-        self._feeds.append(self._feed_of(row, want.text))
+        self._due.append((row, want.text))
         self._waiting.append(_Waiting(fiber, {row}, lambda _: want.row))
         return _LATER
 
-    def _feed_of(self, row: int, text: Text, *, scored: bool = False) -> Feed:
-        texts = int(self._decoder.texts[row])
-        stream = encode([text], self._alphabet, places=np.array([texts]))
-        ids, roles, places = stream.ids, stream.roles, stream.places
-        if scored:
-            ids, roles, places = ids[:-1], roles[:-1], places[:-1]
+    def _feeds_of(self, due: Sequence[tuple[int, Text]], *, scored: bool = False) -> list[Feed]:
+        """Feeds of texts by row; those of scored ones lack the last token, behind which nothing is read."""
+        rows = [row for row, _ in due]
+        stream = encode([text for _, text in due], self._alphabet, places=self._decoder.texts[rows])
         longest = int(stream.places.max(initial=0)) + (0 if scored else 1)
         if longest > self._context:
             raise ValueError(f"a text of {longest} tokens is longer than the context of {self._context} (model.context_tokens)")
-        return Feed(row, ids, roles, places, scored, every=scored)
+        ids, roles, places = stream.ids.tolist(), stream.roles.tolist(), stream.places.tolist()
+        starts = np.searchsorted(stream.row, np.arange(len(due) + 1)).tolist()
+        spans = [slice(a, max(a, b - scored)) for a, b in pairwise(starts)]
+        return [Feed(r, ids[s], roles[s], places[s], scored, every=scored) for r, s in zip(rows, spans, strict=True)]
 
     def _generate(self, fiber: _Fiber, want: wants.Generate) -> Any:
         row = fiber.live.rows[want.row.number]
@@ -232,8 +238,7 @@ class Session:
             self._new_handle(fiber.live, row)
         targets = {row: encode([text], self._alphabet).ids for row, text in zip(rows, want.continuations, strict=True)}
         head = {row: self._decoder.logits[row : row + 1].clone() for row in rows}
-        feeds = [self._feed_of(row, text, scored=True) for row, text in zip(rows, want.continuations, strict=True)]
-        feeds = [f for f in feeds if len(f.ids)]
+        feeds = [f for f in self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True) if len(f.ids)]
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
             return [self._likelihood([head[r], *([every[r]] if r in every else [])], targets[r]) for r in rows]
@@ -259,9 +264,8 @@ class Session:
 
     def _flush_first(self, fiber: _Fiber, row: int, want: Any) -> Any:
         """Feed the owed thoughts once, then take the want up again."""
-        nothing = np.zeros(0, dtype=np.int64)
-        self._feeds.append(Feed(row, nothing, nothing, nothing))
-        again = self._answer[type(want)]
+        self._feeds.append(Feed(row, (), (), ()))
+        again: Callable[[_Fiber, Any], Any] = self._answer[type(want)]
         self._waiting.append(_Waiting(fiber, {row}, lambda _: again(fiber, want)))
         return _LATER
 
@@ -286,6 +290,7 @@ class Session:
 
     def _drop(self, fiber: _Fiber, want: wants.Drop) -> Any:
         fiber.live.trace.add(self._decoder.drop(fiber.live.rows.pop(want.row.number)))
+        self._rowless += not fiber.live.rows
 
     def _gather(self, fiber: _Fiber, want: wants.Gather) -> Any:
         fiber.results, fiber.waiting = [None] * len(want.solvers), len(want.solvers)
@@ -306,6 +311,7 @@ class Session:
 
     def _new_handle(self, live: _Live, row: int) -> Row:
         handle = Row(live.made)
+        self._rowless -= not live.rows
         live.made += 1
         live.rows[handle.number] = row
         return handle
@@ -313,8 +319,8 @@ class Session:
     # Forward passes
 
     def _choose_tokens(self) -> bool:
-        """One token for every writing row whose distribution stands ready; True if a fiber that ended its writing may write on."""
-        busy = {f.row for f in self._feeds}
+        """One token for every writing row whose distribution stands ready; True if any fiber was resumed."""
+        busy = {f.row for f in self._feeds} | {row for row, _ in self._due}
         ready = [(row, w) for row, w in self._writing.items() if row not in busy]
         if not ready:
             return False
@@ -337,7 +343,7 @@ class Session:
             self._end_writing(row, "end" if stopped else "cap")  # nothing is read behind this token: it is not fed
             return True
         place, role = int(self._decoder.texts[row]), ROLES.index(writing.want.role)
-        self._feeds.append(Feed(row, np.array([token]), np.array([role]), np.array([place])))
+        self._feeds.append(Feed(row, (token,), (role,), (place,)))
         if stopped:
             del self._writing[row]
             completion = self._completion(writing, "end")
@@ -355,10 +361,12 @@ class Session:
 
     def _feed(self) -> None:
         """Feed all that is due, then wake whoever waited for it."""
-        if not self._feeds:
-            return
         feeds, waiting = self._feeds, self._waiting
-        self._feeds, self._waiting = [], []
+        if self._due:
+            feeds += self._feeds_of(self._due)
+        if not feeds:
+            return
+        self._due, self._feeds, self._waiting = [], [], []
         every, broke = self._decoder.feed(feeds)
         cut = [w for row, w in self._writing.items() if row in broke]
         self._rename(self._decoder.compact())  # no feed is queued now, so rows may move

@@ -1,6 +1,6 @@
 """Settings: the typed, documented fields of specs and plugins, and how they are read from strings or JSON.
 
-Knows how to turn ``{"per_token": "2"}`` into a frozen dataclass, or into one clear ValueError; does not know what any field means.
+Knows how to turn ``{"per_token": "2"}`` into a frozen dataclass, or into one clear ValueError; not what any field means.
 """
 
 from __future__ import annotations

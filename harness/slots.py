@@ -1,6 +1,7 @@
 """Keys and values of the sequences that are being decoded, and the facts about their cells.
 
-One slab a pass and layer, (rows, heads, cells, head width), filled at each row's own place. Knows no strategy and no weights.
+One slab a pass and layer, (2, rows, heads, cells, head width), keys then values, filled at each row's own place. Knows no
+strategy and no weights.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ class Slots:
         self.rows = max(rows, self.rows)
         self.cells = rounded_keys(max(cells, self.cells + self.cells // 2 if cells > self.cells else self.cells))
         fresh = []
-        for i in range(2 * self.layers * self.passes):
-            slab = torch.zeros(self.rows, self.heads, self.cells, self.head_width, device=self.device)
-            if self._slabs:
-                slab[:old_rows, :, :old_cells] = self._slabs[i]
+        for i in range(self.layers * self.passes):
+            slab = torch.zeros(2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
+            if self._slabs and self.lengths.any():
+                slab[:, :old_rows, :, :old_cells] = self._slabs[i]
             fresh.append(slab)
         self._slabs = fresh
-        for name, gate in self._gates.items():
+        for at, gate in self._gates.items():
             wider = torch.zeros(self.rows, self.cells, device=self.device)
             wider[:old_rows, :old_cells] = gate
-            self._gates[name] = wider
+            self._gates[at] = wider
         for name, fact in self.facts.items():
             grown = np.zeros((self.rows, self.cells), dtype=np.int64)
             grown[:old_rows, :old_cells] = fact
@@ -87,22 +88,20 @@ class Slots:
             held[layout.row + first, layout.index] = values.cpu().numpy()
 
     def where(self, cells: Cells) -> Tensor:
-        """Flat targets (N * heads,) of `write`, the same for every layer."""
+        """Flat targets (N * 2 * heads,) of `write`, the same for every layer."""
         layout = cells.layout
-        row = torch.from_numpy(layout.row + cells.first_row).to(self.device)
-        index = torch.from_numpy(layout.index).to(self.device)
-        head = torch.arange(self.heads, device=self.device)
-        return ((row[:, None] * self.heads + head) * self.cells + index[:, None]).view(-1)
+        first = (layout.row + cells.first_row) * (self.heads * self.cells) + layout.index
+        part = np.arange(2)[:, None] * (self.rows * self.heads) + np.arange(self.heads)
+        return torch.from_numpy((first[:, None] + part.reshape(-1) * self.cells).reshape(-1)).to(self.device)
 
-    def write(self, at: int, where: Tensor, k: Tensor, v: Tensor) -> None:
-        """Keep k and v (N, heads * width) of slab pair ``at`` = pass * layers + layer."""
-        for slab, new in ((self._slabs[2 * at], k), (self._slabs[2 * at + 1], v)):
-            slab.view(-1, self.head_width).index_copy_(0, where, new.reshape(-1, self.head_width))
+    def write(self, at: int, where: Tensor, new: Tensor) -> None:
+        """Keep keys and values (N, 2 * heads * width) of slab ``at`` = pass * layers + layer."""
+        self._slabs[at].view(-1, self.head_width).index_copy_(0, where, new.reshape(-1, self.head_width))
 
     def read(self, at: int, cells: Cells) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, keys, width) of the pass's rows."""
-        rows = slice(cells.first_row, cells.first_row + cells.shape[0])
-        return self._slabs[2 * at][rows, :, : cells.keys], self._slabs[2 * at + 1][rows, :, : cells.keys]
+        k, v = self._slabs[at][:, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].unbind(0)
+        return k, v
 
     def gate(self, at: int, cells: Cells, new: Tensor) -> Tensor:
         """Keep the key bias (N,) of new cells; return all of the rows' (B, keys)."""
@@ -121,15 +120,12 @@ class Slots:
         place, kind, slot = (np.ascontiguousarray(self.facts[n][rows, :keys]) for n in ("place", "kind", "slot"))
         return View(*(torch.from_numpy(x).to(self.device) for x in (index, place, kind, slot)))
 
-    def copy(self, source: int, targets: list[int]) -> None:
-        """Rows ``targets`` become copies of row ``source``."""
-        length = int(self.lengths[source])
+    def copy(self, sources: list[int], targets: list[int]) -> None:
+        """Rows ``targets`` become copies of the rows ``sources``, one each."""
+        longest = int(self.lengths[sources].max(initial=0))
         for slab in self._slabs:
-            slab[targets, :, :length] = slab[source : source + 1, :, :length].clone()
+            slab[:, targets, :, :longest] = slab[:, sources, :, :longest]
         for gate in self._gates.values():
-            gate[targets, :length] = gate[source : source + 1, :length].clone()
-        for fact in self.facts.values():
-            fact[targets] = fact[source]
-        for note in self.notes.values():
-            note[targets] = note[source]
-        self.lengths[targets] = length
+            gate[targets, :longest] = gate[sources, :longest]
+        for facts in (*self.facts.values(), *self.notes.values(), self.lengths):
+            facts[targets] = facts[sources]

@@ -9,8 +9,10 @@ import dataclasses
 import hashlib
 import json
 import shlex
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from harness import registry
@@ -50,11 +52,10 @@ class ModelSpec:
         layers, width, heads, context = SIZES[self.size]
         return self.layers or layers, self.width or width, self.heads or heads, self.context_tokens or context
 
-
     @property
-    def layers_of_size(self) -> int:
-        """The reference depth that serial passes are counted in."""
-        return SIZES[self.size][0]
+    def reference_layers(self) -> int | None:
+        """The depth that serial passes are counted in: the size's, so that deeper twins count more; None: the model's own."""
+        return None if self.path else SIZES[self.size][0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the spec back."""
-        spec = {"strategy": plugin_json(self.strategy), "task": plugin_json(self.task)}
+        spec: dict[str, Any] = {"strategy": plugin_json(self.strategy), "task": plugin_json(self.task)}
         spec |= {name: to_json(getattr(self, name)) for name in ("model", "train", "infer")}
         spec["pretraining"] = None if self.pretraining is None else phase_json(self.pretraining)
         return spec | {"seed": self.seed, "threads": self.threads}
@@ -161,9 +162,7 @@ def canonical(value: Any) -> str:
 GROUPS = ("strategy", "task", "model", "train", "infer", "pretraining")
 
 
-def make_spec(
-    *, strategy: str, task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1
-) -> RunSpec:
+def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1) -> RunSpec:
     """A spec from plugin names and dotted settings such as ``{"strategy.per_token": 2, "train.flops": "1e12"}``.
 
     What is not set takes the task's defaults, then the field's. Raises ValueError that names the key and the legal ones.
@@ -214,7 +213,9 @@ def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]
 
 def _make_pretraining(settings: dict[str, Any]) -> Phase:
     """The phase before: ``pretraining.strategy=NAME``, ``pretraining.task=NAME`` and dotted settings below them."""
-    strategy, task = settings.pop("strategy", "direct"), settings.pop("task", None)
+    strategy, task = settings.pop("strategy", None), settings.pop("task", None)
+    if strategy is None:
+        strategy = tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))["baseline"]
     if task is None:
         raise ValueError("pretraining: name its task, for example --set pretraining.task=language_model")
     groups = _grouped(settings)

@@ -1,4 +1,4 @@
-"""Intervals that describe one run. Verdicts between strategies are elsewhere. Knows numbers only; scipy and statsmodels do the work."""
+"""Intervals that describe one run; verdicts between strategies are elsewhere. Knows numbers only; scipy does the work."""
 
 from __future__ import annotations
 

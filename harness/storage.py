@@ -79,6 +79,27 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what processes that are gone, or this one when it was cut off, left half-written."""
+    for path in sorted(folder.glob(".*.tmp")):
+        process = path.name.split(".")[-2]
+        if not process.isdigit() or int(process) == os.getpid() or not _alive(int(process)):
+            remove(path)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine still runs; where that cannot be told, it does."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def sha256(path: Path) -> str:
     """Of a file's content."""
     with open(path, "rb") as file:

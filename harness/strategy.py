@@ -97,6 +97,8 @@ class Strategy:
 
     Fields are settings, each marked learn or ask (see `setting`). dials: fields that an inference budget may turn, with their
     values. needs: what a task must offer. version: raised when a fix changes results. known_failures: check name -> reason.
+    neutral: settings that, whatever the others, equal plain training and asking bit for bit. variants: settings on which the
+    model checks run too.
     """
 
     version: ClassVar[int] = 1
@@ -104,13 +106,17 @@ class Strategy:
     needs: ClassVar[frozenset[str]] = frozenset()
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {}
     known_failures: ClassVar[Mapping[str, str]] = {}
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
     # 1. What is said?
 
     def lessons(self, problem: Problem, *, progress: float, rng: np.random.Generator) -> list[Text]:
         """The texts that teach this problem. progress: share of the budget spent, 0 to 1."""
         key = problem.key
-        said = (Piece(key.answer, "answer", True), Piece(END, "answer", True)) if key.ends else (Piece(key.answer, "answer", True),)
+        said = (
+            (Piece(key.answer, "answer", True), Piece(END, "answer", True)) if key.ends else (Piece(key.answer, "answer", True),)
+        )
         return [(Piece(problem.question.text, "prompt"), *said)]
 
     def prompt(self, question: Question) -> Text:
@@ -118,8 +124,8 @@ class Strategy:
         return (Piece(question.text, "prompt"),)
 
     def read(self, completion: Completion) -> str | None:
-        """The answer in what was said; None if there is none (a cap was met first)."""
-        return completion.text if completion.stop == "end" else None
+        """The answer in what was said; None if there is none (a cap was met first). At the end of a budget the draft counts."""
+        return None if completion.stop == "cap" else completion.text
 
     # 2. What is woven in?
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from harness.problem import Document, Problem
@@ -35,6 +36,11 @@ class Task:
 
     def defaults(self) -> Mapping[str, Any]:
         """Spec keys that suit this task at its settings, e.g. ``{"model.size": "s", "train.flops": 5e12}``."""
+        return {}
+
+    @classmethod
+    def example(cls, folder: Path) -> Mapping[str, Any]:
+        """Settings of a small instance that needs no network, for `check`; files that it needs are written into ``folder``."""
         return {}
 
     def offers(self) -> frozenset[str]:

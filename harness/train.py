@@ -122,11 +122,13 @@ class Trainer:
     ``train.jsonl`` (a line for each logged update).
     """
 
-    def __init__(self, *, backbone: Backbone, spec: TrainSpec, feed: Feed, folder: Path, checkpoint_s: float = 30.0) -> None:
+    def __init__(
+        self, *, backbone: Backbone, spec: TrainSpec, feed: Feed, folder: Path, checkpoint_s: float = 30.0, owner: str = ""
+    ) -> None:
         self.backbone, self.spec, self.feed, self.folder = backbone, spec, feed, folder
         self.spent, self.optimizer = Spent(), make_optimizer(backbone, spec)
         self._checkpoint, self._log = folder / "checkpoint.safetensors", folder / "train.jsonl"
-        self._checkpoint_s = checkpoint_s
+        self._checkpoint_s, self._owner = checkpoint_s, owner
         self._pending: list[str] = []
 
     def run(self, report: Report | None = None) -> Spent:
@@ -152,9 +154,7 @@ class Trainer:
         return self.spent
 
     def _batch(self, progress: float) -> Batch:
-        return self.feed.batch(
-            self.backbone.strategy, self.spent.updates, progress=progress, device=self.backbone.device
-        )
+        return self.feed.batch(self.backbone.strategy, self.spent.updates, progress=progress, device=self.backbone.device)
 
     def _forward(self, batch: Batch, progress: float) -> tuple[Tensor, int]:
         """Loss, and the FLOPs of the whole update."""
@@ -175,12 +175,14 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ValueError(
-                f"train.learning_rate: the loss is {value} at update {self.spent.updates}; "
-                f"use less than {self.spec.learning_rate:g}, for example --set train.learning_rate={self.spec.learning_rate / 10:g}"
+                f"train.learning_rate: the loss is {value} at update {self.spent.updates}; use less than "
+                f"{self.spec.learning_rate:g}, for example --set train.learning_rate={self.spec.learning_rate / 10:g}"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for parameter in learned:
+            parameter.grad = None
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.spec.clip_norm, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(learned, self.spec.clip_norm, foreach=True)
         rate = learning_rate_at(self.spec, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -193,7 +195,11 @@ class Trainer:
         """Keep a line for the log; lines reach the file together with a checkpoint, never before it."""
         if self.spent.updates > LOG_EVERY_UPDATES and self.spent.updates % LOG_EVERY_UPDATES:
             return
-        line = {"update": self.spent.updates, "spent_flops": self.spent.flops, "text_tokens": self.spent.text_tokens}
+        line: dict[str, float] = {
+            "update": self.spent.updates,
+            "spent_flops": self.spent.flops,
+            "text_tokens": self.spent.text_tokens,
+        }
         line |= {"loss_nats": loss, "learning_rate": rate, "gradient_norm": norm}
         self._pending.append(json.dumps(line) + "\n")
 
@@ -209,7 +215,8 @@ class Trainer:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
         log_bytes = self._log.stat().st_size if self._log.exists() else 0
-        storage.replace_file(self._checkpoint, pack(tensors, {"spent": asdict(self.spent), "log_bytes": log_bytes}))
+        facts = {"owner": self._owner, "spent": asdict(self.spent), "log_bytes": log_bytes}
+        storage.replace_file(self._checkpoint, pack(tensors, facts))
 
     def _resume(self) -> None:
         """Go back to the last checkpoint; what the log has beyond it is cut off."""
@@ -217,6 +224,8 @@ class Trainer:
             storage.remove(self._log)
             return
         tensors, facts = read_packed(self._checkpoint)
+        if facts.get("owner") != self._owner or not {"spent", "log_bytes"} <= set(facts):
+            raise ValueError(f"{self._checkpoint} is the checkpoint of another run; delete it and run again")
         load_state(self.backbone, {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
         self.spent = Spent(**facts["spent"])
         state: dict[int, dict[str, Any]] = {}
@@ -225,5 +234,8 @@ class Trainer:
                 _, index, key = name.split("/", 2)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        if self._log.exists():
+        logged = self._log.stat().st_size if self._log.exists() else 0
+        if logged < facts["log_bytes"]:
+            raise ValueError(f"{self._log} was cut short since its checkpoint; delete {self._checkpoint} to train anew")
+        if logged > facts["log_bytes"]:
             storage.truncate(self._log, facts["log_bytes"])

@@ -146,5 +146,3 @@ class Note:
 
     name: str
     values: Sequence[float] = field(default_factory=tuple)
-
-

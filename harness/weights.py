@@ -28,9 +28,9 @@ INIT_STD = 0.02  # GPT-2's
 
 def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
     """A fresh (or pretrained, if spec.path is set) GPT-2 for this strategy and alphabet."""
-    context = spec.shape[3]
     model = _pretrained(spec, alphabet) if spec.path else _fresh(spec, alphabet, seed)
-    context = min(context, model.config.n_positions)
+    own = model.config.n_positions
+    context = own if spec.path and spec.context_tokens is None else min(spec.shape[3], own)
     rows = _grown(model.transformer.wte.weight, alphabet.size, seed, "special tokens")
     places = _grown(model.transformer.wpe.weight, strategy.positions(context), seed, "positions")
     model.transformer.wte = nn.Embedding.from_pretrained(rows, freeze=False)
@@ -40,7 +40,9 @@ def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, se
     model.config.vocab_size, model.config.n_positions = rows.shape[0], places.shape[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parts"))
-        return Backbone(model, strategy=strategy, alphabet=alphabet)
+        backbone = Backbone(model, strategy=strategy, alphabet=alphabet)
+    backbone.context_tokens = context
+    return backbone
 
 
 def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
@@ -68,17 +70,23 @@ def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
 def _pretrained(spec: ModelSpec, alphabet: Alphabet) -> Any:
     """A GPT-2 from a folder or the hub; ValueError names model.path."""
     from transformers import AutoConfig, GPT2LMHeadModel
+    from transformers.utils import logging
 
+    assert spec.path is not None
+    logging.disable_progress_bar()
+    drops: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    load: Any = GPT2LMHeadModel.from_pretrained
+    model, loaded = None, {"missing_keys": ()}
     try:
         kind = AutoConfig.from_pretrained(spec.path).model_type
         if kind == "gpt2":
-            drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-            model, loaded = GPT2LMHeadModel.from_pretrained(spec.path, output_loading_info=True, **drops)
+            model, loaded = load(spec.path, output_loading_info=True, **drops)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).split("\n", 1)[0]
         raise ValueError(f"model.path: cannot load {spec.path!r}: {reason}; give a folder or hub name of a GPT-2") from None
     if kind != "gpt2":
         raise ValueError(f"model.path: {spec.path} is a {kind}; training wants the shape of GPT-2")
+    assert model is not None
     if loaded["missing_keys"]:
         raise ValueError(f"model.path: {spec.path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
     if model.config.vocab_size != alphabet.core_size:
@@ -108,9 +116,11 @@ def load_state(backbone: Backbone, state: dict[str, Tensor]) -> None:
     own = backbone.state_dict()
     with torch.no_grad():
         for name, value in state.items():
-            if name in own:
+            if name in own and value.dim():
                 rows = min(len(value), len(own[name]))
                 own[name][:rows].copy_(value[:rows])
+            elif name in own:
+                own[name].copy_(value)
 
 
 def weights_hash(backbone: Backbone) -> str:
@@ -124,15 +134,22 @@ def weights_hash(backbone: Backbone) -> str:
 
 
 def pack(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
-    """Tensors and JSON facts as one safetensors file's bytes, so that both change in one rename."""
-    return bytes(save_tensors(tensors, {"facts": json.dumps(facts, sort_keys=True)}))
+    """Tensors and JSON facts as one safetensors file's bytes, so that both change in one rename; with the tensors' sha256."""
+    data = bytes(save_tensors(tensors))
+    start = 8 + int.from_bytes(data[:8], "little")
+    metadata = {"facts": json.dumps(facts, sort_keys=True), "sha256": hashlib.sha256(data[start:]).hexdigest()}
+    header = json.dumps({"__metadata__": metadata} | json.loads(data[8:start])).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[start:]
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `pack` packed."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    return load_tensors(data), json.loads(header["__metadata__"]["facts"])
+    """What `pack` packed; ValueError if it was changed since."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8:start])["__metadata__"]
+    if hashlib.sha256(data[start:]).hexdigest() != metadata["sha256"]:
+        raise ValueError("changed since it was written")
+    return load_tensors(data), json.loads(metadata["facts"])
 
 
 def read_packed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

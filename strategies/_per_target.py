@@ -34,7 +34,8 @@ def cosines(*, horizon: int, per_token: int = 1, size: str = "xs", problems: int
     plain = _gradients(edge, size, problems, seed, places=None)
     places = range(64)
     ruled = [
-        _gradients(PerTarget(horizon=horizon, per_token=per_token, target_place=t), size, problems, seed, places=t) for t in places
+        _gradients(PerTarget(horizon=horizon, per_token=per_token, target_place=t), size, problems, seed, places=t)
+        for t in places
     ]
     total = {name: sum(g[name] for g in ruled) for name in plain}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.strategy import Sight, Strategy, View, setting
 
@@ -21,6 +22,8 @@ class FutureHeads(Strategy):
     """
 
     source = "discussion of Bonetto 2024, Self-Reasoning Tokens: a fraction of the heads instead of new tokens"
+    neutral: ClassVar[Mapping[str, Any]] = {"heads": 0}
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = ({"heads": 1.0, "horizon": 3}, {"heads": 0.5})
 
     heads: float = setting(0.25, doc="share of the heads that later targets alone train; 0 is direct", low=0.0, high=1.0)
     horizon: int = setting(1, doc="targets, from the next one on, that do not train them", low=1, high=64)

@@ -6,9 +6,9 @@ Knows the layout, who sees whom and where the next token is read; the thoughts' 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -29,13 +29,32 @@ class ReasoningTokens(Strategy):
     """
 
     source = "Bonetto 2024, Self-Reasoning Tokens: teaching models to think ahead"
+    neutral: ClassVar[Mapping[str, Any]] = {"per_token": 0}
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = (
+        {"per_token": 2, "emit": "last"},
+        {"per_token": 2, "emit": "learned"},
+        {"per_token": 2, "taught": "all"},
+        {"place": "own"},
+        {"horizon": 3},
+        {"horizon": 3, "shield": "mask"},
+        {"horizon": 3, "heads": 0.5},
+        {"gate": "learned"},
+        {"per_token": 2, "among": "all"},
+        {"where": "prompt"},
+        {"where": "answer"},
+        {"embed": "copy"},
+        {"per_token": 2, "embed": "shared"},
+    )
 
     per_token: int = setting(1, doc="thoughts after each text token; 0 is direct", low=0, high=MAX_THOUGHTS)
     embed: Literal["own", "shared", "copy", "copy_bare"] = setting(
-        "own", doc="a thought's input: a vector per slot, one for all, the text token's plus the slot's, or the text token's alone"
+        "own",
+        doc="a thought's input: a vector per slot, one for all, the text token's plus the slot's, or the text token's alone",
     )
     place: Literal["shared", "own"] = setting("shared", doc="position: the text token's, or contiguous")
-    emit: Literal["first", "last", "learned"] = setting("first", doc="the next token is read at the text token, the last thought, or by chance")
+    emit: Literal["first", "last", "learned"] = setting(
+        "first", doc="the next token is read at the text token, the last thought, or by chance"
+    )
     taught: Literal["read", "all"] = setting("read", doc="all: every thought also predicts the next token (a control)")
     shield: Literal["detach", "mask"] = setting("detach", doc="beyond horizon 1: thoughts seen without gradient, or not seen")
     horizon: int = setting(1, doc="targets, from the next one on, that do not train a thought", low=1, high=64)
@@ -172,4 +191,5 @@ class ReasoningTokens(Strategy):
 
         p = self.chances(backbone, states, cells.reads)
         nats = F.cross_entropy(backbone.head(states, cells.reads), cells.targets, reduction="none")
-        return (p * (nats + self.ponder * cells.reads.slot)).sum() / max(cells.reads.count, 1)
+        total: Tensor = (p * (nats + self.ponder * cells.reads.slot)).sum() / max(cells.reads.count, 1)
+        return total

@@ -1,8 +1,8 @@
 """Budgets that suit the mixes of `arithmetic`: one table. Knows nothing of problems.
 
 Each row is meant to put direct at 20-80% within minutes of one core at size xs (2 layers of 64). Piloted, one seed each: + of
-1-3 digits 63% at 8e11 and 74% at 1.2e12; + of 1-5 digits 75% at 2.5e12; - of 1-3 digits 61% and x of 1-2 digits 60% at 1.2e12. The
-other rows go on from these by the number of digits and have not been run. (At size s, two to seven times the FLOPs are needed.)
+1-3 digits 67% at 1e12; + of 1-5 digits 75% at 2.5e12; - of 1-3 digits 61% and x of 1-2 digits 60% at 1.2e12; +-x of 1-2 digits
+49% at 1.2e12. The other rows go on from these by the number of digits and have not been run.
 """
 
 from __future__ import annotations

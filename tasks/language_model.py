@@ -41,7 +41,7 @@ class LanguageModel(Task):
         return {"corpus": "pydoc", "window_tokens": 16}
 
     def defaults(self) -> Mapping[str, Any]:
-        """About 24 windows of 128 tokens an update (3 with GPT-2's 50,257 outputs), so that one costs below 2e10 FLOPs at size s."""
+        """About 24 windows of 128 tokens an update (3 with GPT-2's 50,257 outputs): below 2e10 FLOPs at size s."""
         windows = max(1, min(64, (3 if self.tokens == "gpt2" else 24) * 128 // self.window_tokens))
         return {"model.size": "s", "train.flops": 3e12, "train.problems_per_update": windows, "train.learning_rate": 1e-3}
 

@@ -1,4 +1,4 @@
-"""What tests share: tiny tasks and models, and oracles for gradients and costs that know nothing of how the harness computes them."""
+"""What tests share: tiny tasks and models, and oracles for gradients that know nothing of how the harness computes them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Reads, encode
 from harness.feed import Batch, make_batch
-from harness.problem import END, Document, Key, Piece, Problem, Question, Text, Tokens
+from harness.problem import END, Answer, Document, Key, Piece, Problem, Question, Text, Tokens
 from harness.seeds import generator
 from harness.session import Job, Outcome, Session
 from harness.spec import ModelSpec
 from harness.strategy import THOUGHT, Strategy, setting
 from harness.task import Task
+from harness.wants import GREEDY, Sampler
 from harness.weights import make_backbone
 
 CPU = torch.device("cpu")
@@ -58,7 +59,10 @@ class RandomTokens(Task):
     def problems(self, split, *, seed, start, count, lines=True):
         size = make_alphabet(DIGITS).core_size
         ids = generator(seed, f"random {split}", start).integers(size, size=(count, self.length)).tolist()
-        return [Problem(Question(f"{start + i}", Tokens((row[0],))), Key(Tokens(tuple(row[1:])), (), False)) for i, row in enumerate(ids)]
+        return [
+            Problem(Question(f"{start + i}", Tokens((row[0],))), Key(Tokens(tuple(row[1:])), (), False))
+            for i, row in enumerate(ids)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,11 +228,19 @@ def assert_shielded(found: Reach, horizon: int) -> None:
     assert untrained(found, horizon) == []
 
 
-def jobs_of(how: Strategy, problems: Iterable[Problem], **fields: Any) -> list[Job]:
-    """One solving job for each problem."""
+def jobs_of(how: Strategy, problems: Iterable[Problem], sampler: Sampler = GREEDY, **fields: Any) -> list[Job]:
+    """One solving job for each problem; each attempt is greedy or sampled."""
+
+    def solve(p: Problem) -> Any:
+        row = yield from how.ready(p.question)
+        completion = yield from how.attempt(p.question, row, sampler)
+        return Answer(how.read(completion), completion)
 
     def job(p: Problem) -> Job:
-        return Job(p.question.id, lambda: how.solve(p.question), seed=int(p.question.id.split("-")[1]), **fields)
+        solver = how.solve if sampler is GREEDY else None
+        return Job(
+            p.question.id, lambda: solver(p.question) if solver else solve(p), seed=int(p.question.id.split("-")[1]), **fields
+        )
 
     return [job(p) for p in problems]
 

@@ -141,6 +141,21 @@ def test_reserved_rows_and_parts_change_no_other_weight(how):
     assert all(torch.equal(other[name], again[name]) for name in other)
 
 
+def test_text_and_blocks_are_a_plain_gpt2s_whatever_specials_there_are():
+    """As transformers initialises a GPT-2 of text and END alone; more reserved rows or positions change nothing else."""
+    alphabet, many = digits(), digits()
+    many.size += 7
+    spec = ModelSpec(size="xs")
+    few_state = state_of(make_backbone(spec, strategy=strategy("direct"), alphabet=alphabet, seed=0))
+    far = make_backbone(spec, strategy=strategy("reasoning_tokens", per_token=2, place="own"), alphabet=many, seed=0)
+    state = state_of(far)
+    assert len(state["model.transformer.wte.weight"]) == many.size and len(state["model.transformer.wpe.weight"]) == 3 * 256
+    for name, value in few_state.items():
+        assert torch.equal(value, state[name][: len(value)]), name
+    std = float(state["model.transformer.wte.weight"][alphabet.core_size :].std())
+    assert std == pytest.approx(float(state["model.transformer.wte.weight"][: alphabet.core_size].std()), rel=0.1)
+
+
 def test_weights_depend_on_the_seed_alone():
     one = state_of(make_backbone(ModelSpec(size="xs"), strategy=strategy("direct"), alphabet=digits(), seed=0))
     torch.manual_seed(99)

@@ -48,7 +48,15 @@ def test_run_prints_one_table_and_where_the_files_lie(tmp_path: Path, capsys: py
     """Alone, a run names the command that makes the other; beside it, their paired difference."""
     assert main(run_args(tmp_path)) == 0
     out = capsys.readouterr().out
-    for words in ("accuracy [95%]", "floor", "length 3", "training FLOPs", "serial passes", "seconds per problem", "To compare, run:"):
+    for words in (
+        "accuracy [95%]",
+        "floor",
+        "length 3",
+        "training FLOPs",
+        "serial passes",
+        "seconds per problem",
+        "To compare, run:",
+    ):
         assert words in out
     command = next(line for line in out.splitlines() if line.startswith("To compare, run:")).partition("run: ")[2]
     assert main([*shlex.split(command)[3:], "--results", str(tmp_path)]) == 0
@@ -62,13 +70,13 @@ def test_record_has_the_promised_keys(results: Path, capsys: pytest.CaptureFixtu
     printed = json.loads(capsys.readouterr().out)
     (folder,) = (results / "runs" / "arithmetic" / "reasoning_tokens").iterdir()
     record = json.loads((folder / "run.json").read_text())
-    assert RUN_KEYS <= record.keys() and printed.keys() == record.keys() | {"timing"}
+    assert record.keys() >= RUN_KEYS and printed.keys() == record.keys() | {"timing"}
     wanted = {"target_flops", "spent_flops", "updates", "examples", "text_tokens", "woven_tokens", "supervised_tokens", "epochs"}
     assert wanted <= record["train"].keys()
     assert {"total", "prefill", "think", "answer", "score", "verify", "p50", "p95"} == record["infer"]["flops_per_problem"].keys()
     assert {"value", "low", "high", "n", "floor"} == record["metrics"]["accuracy"].keys()
     lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
-    assert len(lines) == 12 and all(LINE_KEYS <= line.keys() for line in lines)
+    assert len(lines) == 12 and all(line.keys() >= LINE_KEYS for line in lines)
     assert {"t", "kind", "place", "read", "class"} == lines[0]["trace"][0].keys()
     thought = next(cell for cell in lines[0]["trace"] if cell["kind"] == "thought")
     assert thought["t"] is None and thought["class"] == "think"
@@ -158,32 +166,35 @@ def test_list_names_every_plugin_with_its_settings(capsys: pytest.CaptureFixture
     assert "strategy.per_token=1" in capsys.readouterr().out
 
 
+PLAIN = ["run", "--strategy", "direct", "--task", "arithmetic"]
+THOUGHTS = ["run", "--strategy", "reasoning_tokens", "--task", "arithmetic"]
+PAGES = ["run", "--strategy", "direct", "--task", "language_model"]
 BAD = [
     (["run", "--strategy", "dirct", "--task", "arithmetic"], ["dirct", "did you mean direct?"]),
     (["run", "--strategy", "direct", "--task", "arithmatic"], ["did you mean arithmetic?", "language_model"]),
     (["run", "--strategy", "direct"], ["--task"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--set", "strateg.x=1"], ["strateg.x", "strategy.NAME"]),
-    (["run", "--strategy", "reasoning_tokens", "--task", "arithmetic", "--set", "strategy.per_tokn=1"], ["did you mean per_token?"]),
-    (["run", "--strategy", "reasoning_tokens", "--task", "arithmetic", "--set", "strategy.per_token=99"], ["strategy.per_token", "0 to 64"]),
-    (["run", "--strategy", "reasoning_tokens", "--task", "arithmetic", "--set", "strategy.per_token=x"], ["strategy.per_token", "whole"]),
-    (["run", "--strategy", "reasoning_tokens", "--task", "arithmetic", "--set", "strategy.embed=x"], ["strategy.embed", "copy_bare"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--set", "noequals"], ["--set", "KEY=VALUE"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--set", "task.digits=9-1"], ["digits"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--train-flops", "lots"], ["--train-flops", "a number"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--train-flops", "nan"], ["--train-flops"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--train-flops", "1e5"], ["--train-flops", "less than one update"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--match", "luck"], ["--match", "tokens"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--problems", "0"], ["--problems", "from 1"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--seed", "-1"], ["--seed"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--threads", "0"], ["--threads"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--device", "tpu"], ["--device", "cpu"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--set", "model.width=30"], ["heads", "width"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--set", "model.path=/nowhere"], ["model.path", "/nowhere"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--results", "/proc/nowhere"], ["--results"]),
-    (["run", "--strategy", "direct", "--task", "language_model", "--set", "task.window_tokens=999"], ["window_tokens", "context"]),
-    (["run", "--strategy", "direct", "--task", "language_model", "--set", "task.corpus=/nowhere.txt"], ["task.corpus", "pydoc"]),
+    ([*PLAIN, "--set", "strateg.x=1"], ["strateg.x", "strategy.NAME"]),
+    ([*THOUGHTS, "--set", "strategy.per_tokn=1"], ["did you mean per_token?"]),
+    ([*THOUGHTS, "--set", "strategy.per_token=99"], ["strategy.per_token", "0 to 64"]),
+    ([*THOUGHTS, "--set", "strategy.per_token=x"], ["strategy.per_token", "whole"]),
+    ([*THOUGHTS, "--set", "strategy.embed=x"], ["strategy.embed", "copy_bare"]),
+    ([*PLAIN, "--set", "noequals"], ["--set", "KEY=VALUE"]),
+    ([*PLAIN, "--set", "task.digits=9-1"], ["digits"]),
+    ([*PLAIN, "--train-flops", "lots"], ["--train-flops", "a number"]),
+    ([*PLAIN, "--train-flops", "nan"], ["--train-flops"]),
+    ([*PLAIN, "--train-flops", "1e5"], ["--train-flops", "less than one update"]),
+    ([*PLAIN, "--match", "luck"], ["--match", "tokens"]),
+    ([*PLAIN, "--problems", "0"], ["--problems", "from 1"]),
+    ([*PLAIN, "--seed", "-1"], ["--seed"]),
+    ([*PLAIN, "--threads", "0"], ["--threads"]),
+    ([*PLAIN, "--device", "tpu"], ["--device", "cpu"]),
+    ([*PLAIN, "--set", "model.width=30"], ["heads", "width"]),
+    ([*PLAIN, "--set", "model.path=/nowhere"], ["model.path", "/nowhere"]),
+    ([*PLAIN, "--results", "/proc/nowhere"], ["--results"]),
+    ([*PAGES, "--set", "task.window_tokens=999"], ["window_tokens", "context"]),
+    ([*PAGES, "--set", "task.corpus=/nowhere.txt"], ["task.corpus", "pydoc"]),
     (["run", "--strategy", "direct", "--task", "file"], ["path"]),
-    (["run", "--strategy", "direct", "--task", "arithmetic", "--bogus"], ["--bogus"]),
+    ([*PLAIN, "--bogus"], ["--bogus"]),
     (["run", "--spec", "/nowhere.json"], ["--spec"]),
     (["ask", "nothing", "1+1"], ["RUN", "no such run"]),
     (["verify", "nothing"], ["RUN"]),
@@ -212,7 +223,8 @@ def test_light_commands_import_nothing_heavy(command: list[str]) -> None:
     """--help and list load neither torch nor pandas, and stay far below a second of CPU."""
     code = (
         "import sys; from harness.cli import main; main(sys.argv[1:]);"
-        "print([m for m in ('torch', 'transformers', 'pandas', 'scipy', 'matplotlib', 'datasets') if m in sys.modules], file=sys.stderr)"
+        "heavy = ('torch', 'transformers', 'pandas', 'scipy', 'matplotlib', 'datasets');"
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
@@ -252,5 +264,3 @@ def test_load_runs_is_tidy(results: Path) -> None:
     assert set(table["metric"]) == {"accuracy", "answer_nats_per_token"} and len(table) == 4
     assert set(table["strategy"]) == {"direct", "reasoning_tokens"}
     assert (table["infer_flops"] > 0).all() and table["strategy.per_token"].dropna().eq(1).all()
-
-

@@ -15,7 +15,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.M | re.S)
 TINY = "model.size=xs model.width=16 model.heads=2 model.layers=1 train.problems_per_update=4 train.flops=3e8 infer.problems=2"
 COMMANDS = [
-    shlex.split(line, comments=True)[3:] for _, block in BLOCKS for line in block.splitlines() if line.startswith("python -m harness")
+    shlex.split(line, comments=True)[3:]
+    for _, block in BLOCKS
+    for line in block.splitlines()
+    if line.startswith("python -m harness")
 ]
 
 
@@ -58,6 +61,12 @@ def test_its_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_no_machine_paths_or_hosts() -> None:
     """What we ship speaks of the project alone."""
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("harness/**/*.py"), *ROOT.glob("tasks/*.py"), ROOT / "Makefile"]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("harness/**/*.py"),
+        *ROOT.glob("tasks/*.py"),
+        ROOT / "Makefile",
+    ]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/work/|/root/|/opt/|pypi\.org|files\.pythonhosted", text), path

@@ -10,8 +10,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import (
-    Toy, ask, assert_shielded, batch_of, digits, jobs_of, leaks, random_texts, reach, seen, states_and_inputs, strategy, target_loss,
-    targets_of, tiny, untrained,
+    Toy,
+    ask,
+    assert_shielded,
+    batch_of,
+    digits,
+    jobs_of,
+    leaks,
+    random_texts,
+    reach,
+    seen,
+    states_and_inputs,
+    strategy,
+    target_loss,
+    targets_of,
+    tiny,
+    untrained,
 )  # fmt: skip
 
 from harness import registry
@@ -92,7 +106,7 @@ def test_the_same_in_long_rows(fields):
 
 @pytest.mark.parametrize("shield", ["detach", "mask"])
 def test_a_share_of_the_heads_leaks_by_design(shield):
-    how, backbone = made({"per_token": 1, "horizon": 3, "heads": 0.5, "shield": shield})
+    _how, backbone = made({"per_token": 1, "horizon": 3, "heads": 0.5, "shield": shield})
     found = reach(backbone, random_texts(SHORT))
     assert leaks(found, 1) == []  # causality alone
     assert {t - i for i, t in leaks(found, 3)} == {2, 3}
@@ -102,7 +116,7 @@ def test_shielded_heads_get_no_gradient_from_near_targets(monkeypatch):
     """In the last block a key or value reaches the loss through its own pairs alone."""
     import harness.backbone
 
-    how, backbone = made({"per_token": 1, "horizon": 3, "heads": 0.5})
+    _how, backbone = made({"per_token": 1, "horizon": 3, "heads": 0.5})
     caught = []
     own = harness.backbone.attend
 
@@ -279,7 +293,12 @@ def test_detach_does_not_touch_decoding():
 @pytest.mark.parametrize("lengths", [SHORT, (70, 66)], ids=["short", "long"])
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"gate": "learned", "emit": "learned"}, {"horizon": 3, "shield": "mask", "among": "all"}, {"place": "own", "embed": "copy"}],
+    [
+        {},
+        {"gate": "learned", "emit": "learned"},
+        {"horizon": 3, "shield": "mask", "among": "all"},
+        {"place": "own", "embed": "copy"},
+    ],
     ids=name_of,
 )
 def test_no_thoughts_is_direct_bit_for_bit(fields, lengths):
@@ -310,11 +329,13 @@ def set_gate(backbone, bias):
         backbone.parts["gate"].bias.fill_(bias)
 
 
+@pytest.mark.parametrize("emit", ["first", "last"])
 @pytest.mark.parametrize("lengths", [SHORT, (30, 22)], ids=["short", "long"])
-def test_a_shut_gate_removes_the_thought_exactly(lengths):
+def test_a_shut_gate_removes_the_thought_exactly(lengths, emit):
+    """For later places: within its own place, which emit=last reads, a thought is seen ungated."""
     texts = random_texts(lengths)
-    _, gated = made({"per_token": 2, "gate": "learned"})
-    _, masked = made({"per_token": 2, "shield": "mask", "horizon": 64})
+    _, gated = made({"per_token": 2, "gate": "learned", "emit": emit})
+    _, masked = made({"per_token": 2, "shield": "mask", "horizon": 64, "emit": emit})
     batch, reference = batch_of(gated, texts), batch_of(masked, texts)
     for bias in (-1e30, -float("inf")):
         set_gate(gated, bias)
@@ -352,7 +373,7 @@ def test_the_gate_learns():
 
 
 def test_the_gate_gradient_is_the_numerical_one():
-    _, backbone = made({"per_token": 1, "gate": "learned", "horizon": 2}, scale=4.0)
+    _, backbone = made({"per_token": 1, "gate": "learned"}, scale=4.0)
     backbone.double()
     batch = batch_of(backbone, random_texts((7,)))
     set_gate(backbone, 0.3)
@@ -383,7 +404,7 @@ def speaking(fields, lengths=SHORT):
 
 def slow_chances(backbone, states, reads):
     """p_j by the definition, one place at a time."""
-    q = torch.sigmoid(backbone.parts["speak"][0](states))
+    q = torch.sigmoid(backbone.parts["speak"][0](states)).detach()
     p = []
     for group in range(reads.count):
         here = [i for i in range(len(reads.group)) if reads.group[i] == group]
@@ -395,7 +416,12 @@ def slow_chances(backbone, states, reads):
     return p
 
 
-LEARNED = [{"per_token": 1}, {"per_token": 3}, {"per_token": 2, "where": "prompt"}, {"per_token": 20, "among": "all", "ponder": 0.5}]
+LEARNED = [
+    {"per_token": 1},
+    {"per_token": 3},
+    {"per_token": 2, "where": "prompt"},
+    {"per_token": 20, "among": "all", "ponder": 0.5},
+]
 
 
 @pytest.mark.parametrize("fields", LEARNED, ids=name_of)
@@ -412,11 +438,11 @@ def test_the_chances_of_speaking(fields):
 def test_the_loss_by_the_definition(fields):
     how, backbone, batch, states = speaking(fields)
     reads, p = batch.cells.reads, slow_chances(backbone, states, batch.cells.reads)
-    logp = torch.log_softmax(backbone.head(states, reads), -1)
+    logp = torch.log_softmax(backbone.head(states, reads), -1).detach()
     total = 0.0
     for i, chance in enumerate(p):
         total += chance * (-float(logp[i, batch.cells.targets[i]]) + how.ponder * int(reads.slot[i]))
-    assert float(how.loss(backbone, states, batch.cells, 0.0)) == pytest.approx(total / reads.count, rel=1e-5)
+    assert float(how.loss(backbone, states, batch.cells, 0.0).detach()) == pytest.approx(total / reads.count, rel=1e-5)
 
 
 @pytest.mark.parametrize("fields", LEARNED, ids=name_of)
@@ -479,7 +505,7 @@ def test_the_inputs_of_thoughts():
 
 def test_the_inputs_reach_the_model():
     """embed=copy feeds the token's embedding plus the slot's vector, at the token's position."""
-    how, backbone = made({"per_token": 2, "embed": "copy"})
+    _how, backbone = made({"per_token": 2, "embed": "copy"})
     batch = batch_of(backbone, random_texts((3,)))
     inputs = states_and_inputs(backbone, batch)[1]
     table, places = backbone.model.transformer.wte.weight, backbone.model.transformer.wpe.weight
@@ -492,7 +518,7 @@ def test_the_inputs_reach_the_model():
 
 
 def test_positions_of_their_own_are_contiguous():
-    how, backbone = made({"per_token": 2, "place": "own"}, context=20)
+    _how, backbone = made({"per_token": 2, "place": "own"}, context=20)
     batch = batch_of(backbone, random_texts((4, 3)))
     assert batch.cells.position[: batch.cells.count].tolist() == batch.cells.layout.index.tolist()
     assert backbone.model.transformer.wpe.weight.shape[0] == 60
@@ -551,10 +577,14 @@ def test_weaving_a_whole_is_weaving_its_parts(drawn):
     ids, roles, cuts, fields = drawn
     how, places = strategy("reasoning_tokens", **fields), np.arange(len(ids))
     whole = how.weave(ids, roles, places)
-    parts = [how.weave(ids[s], roles[s], places[s]) for s in (slice(a, b) for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True))]
+    parts = [
+        how.weave(ids[s], roles[s], places[s]) for s in (slice(a, b) for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True))
+    ]
     starts = [0, *cuts]
     for name in whole.__dataclass_fields__:
-        joined = np.concatenate([getattr(p, name) + (start if name == "source" else 0) for p, start in zip(parts, starts, strict=True)])
+        joined = np.concatenate(
+            [getattr(p, name) + (start if name == "source" else 0) for p, start in zip(parts, starts, strict=True)]
+        )
         assert joined.tolist() == getattr(whole, name).tolist(), name
 
 
@@ -579,7 +609,7 @@ def test_feeding_in_parts_lays_the_cells_of_the_whole(drawn):
     for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True):
         parts.append(laid(a, b, held, carry=a > 0))
         held += int(parts[-1].counts.sum())
-    for name in ("embed", "added", "position", "kind", "place", "slot", "role", "index", "read", "taught"):
+    for name in ("embed", "added", "position", "kind", "place", "slot", "role", "index", "read"):
         assert np.concatenate([getattr(p, name) for p in parts]).tolist() == getattr(whole, name).tolist(), name
 
 

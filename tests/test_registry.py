@@ -39,7 +39,11 @@ def test_a_file_is_a_plugin_whose_name_finds_it_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "word"),
-    [("import nothing_of_the_kind", "cannot be imported"), ("x = 1", "exactly one class"), (OUTSIDER + "\n\nclass Two(Mine):\n    pass\n", "exactly one")],
+    [
+        ("import nothing_of_the_kind", "cannot be imported"),
+        ("x = 1", "exactly one class"),
+        (OUTSIDER + "\n\nclass Two(Mine):\n    pass\n", "exactly one"),
+    ],
 )  # fmt: skip
 def test_bad_files_are_named(tmp_path: Path, code: str, word: str) -> None:
     """One line that says what is wrong."""

@@ -59,14 +59,17 @@ def test_paired_difference_on_equal_weights() -> None:
     found = paired_difference(a, b, [1.0] * 100)
     d = np.array(a) - np.array(b)
     reach = 1.959963984540054 * d.std() / 10
-    assert found.value == pytest.approx(0.5) and found.low == pytest.approx(0.5 - reach) and found.high == pytest.approx(0.5 + reach)
+    assert (
+        found.value == pytest.approx(0.5) and found.low == pytest.approx(0.5 - reach) and found.high == pytest.approx(0.5 + reach)
+    )
 
 
 def line(score: float, key: str, weight: float, difficulty: int = 1) -> dict[str, Any]:
     """A line of problems.jsonl, as far as summaries read it."""
     flops = {"prefill": 10, "think": 0, "answer": 5 * int(score), "score": 0, "verify": 0}
     return {
-        "score": score, "key": key, "weight": weight, "difficulty": difficulty, "nats": 2.0, "targets": 4, "bytes": 8, "flops": flops,
+        "score": score, "key": key, "weight": weight, "difficulty": difficulty, "nats": 2.0, "targets": 4, "bytes": 8,
+        "flops": flops,
         "serial_passes": 3.0, "text_tokens": 5, "woven_tokens": 0, "kv_bytes": 64 * difficulty,
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.fetch import cache_folder
 from harness.settings import build
 from harness.task import SPLITS
 from tasks import _shakespeare
@@ -232,7 +233,7 @@ def test_cleaning() -> None:
 
 
 def test_shakespeare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (_shakespeare.cache_folder() / _shakespeare.ARCHIVE).is_file():
+    if not (cache_folder() / _shakespeare.ARCHIVE).is_file():
         monkeypatch.setenv("THINKING_HARNESS_CACHE", str(tmp_path))  # fetch, and leave the user's own cache alone
     task = LanguageModel(corpus="shakespeare")
     try:

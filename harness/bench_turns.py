@@ -1,0 +1,47 @@
+"""Contenders that take turns, and the ratios of their CPU seconds. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def result(
+    name: str, ratio: float | None, target: float | None, details: Mapping[str, Any], *, at_most: bool = False
+) -> dict[str, Any]:
+    passed = ratio is None or target is None or (ratio <= target if at_most else ratio >= target)
+    return {"name": name, "ratio": ratio, "target": target, "at_most": at_most, "passed": passed, "details": dict(details)}
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def turns(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender by round; the first round is not kept."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds + 1):
+        for name, call in contenders.items():
+            seconds[name].append(seconds_of(call))
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def over(seconds: Mapping[str, Sequence[float]], upper: str, lower: str) -> float:
+    """The median over rounds of one contender's seconds over another's."""
+    return statistics.median(a / b for a, b in zip(seconds[upper], seconds[lower], strict=True))
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
+
+
+def same(name: str, values: Sequence[float], tolerance: float) -> float:
+    """The largest difference between contenders' numbers; an error where it is too large."""
+    difference = max(values) - min(values)
+    if not difference <= tolerance:
+        raise RuntimeError(f"bench: {name}: the contenders do not agree: {list(values)}")
+    return difference

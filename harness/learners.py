@@ -1,0 +1,165 @@
+"""Learners: what was trained, kept under results/weights so that many runs share it.
+
+Loads a complete one, goes on from a checkpoint, or trains from the pretraining run that the spec names. Knows files and the order
+of the steps; knows no strategy, no task and no screen.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from harness import records, storage
+from harness.alphabet import Alphabet, make_alphabet
+from harness.backbone import Backbone
+from harness.feed import Feed
+from harness.records import Record
+from harness.spec import SCHEMA, RunSpec
+from harness.train import Spent, Trainer
+from harness.weights import load_state, make_backbone, pack, read_packed, state_of, weights_hash
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes on (a progress bar, a test, nobody)."""
+
+    def training(self, spec: RunSpec, spent: Spent, progress: float, loss_nats: float) -> None:
+        """After each update."""
+
+    def evaluating(self, spec: RunSpec, done: int, total: int) -> None:
+        """After each problem."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def training(self, spec: RunSpec, spent: Spent, progress: float, loss_nats: float) -> None:
+        """Nothing."""
+
+    def evaluating(self, spec: RunSpec, done: int, total: int) -> None:
+        """Nothing."""
+
+
+def learn(
+    spec: RunSpec, *, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool = False
+) -> tuple[Backbone, Record]:
+    """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
+    folder = records.weights_folder(results, spec)
+    storage.make_folder(folder)
+    storage.sweep(folder)
+    if again:
+        for name in ("learner.json", "checkpoint.safetensors"):
+            storage.remove(folder / name)
+    complete, before = (folder / "learner.json").exists(), spec.pretrained()
+    first = None
+    if before is not None and not complete:
+        first = learn(before, results=results, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
+    alphabet = learner_alphabet(spec, folder, first=first[0].alphabet if first else None)
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+    if complete:
+        learner = records.read_record(folder, name="learner.json")
+        if (learner.get("learner"), learner.get("seed")) != (spec.learner_fingerprint(), spec.seed):
+            path = folder / "learner.json"
+            raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")
+        load_state(backbone, read_packed(folder / "model.safetensors")[0])
+        storage.remove(folder / "checkpoint.safetensors")  # left behind if the process ended just before this
+        return backbone.to(torch.device(device)).eval(), learner
+    if first is not None:
+        load_state(backbone, state_of(first[0]))
+    backbone.to(torch.device(device))
+    learner = _train(spec, backbone, folder, checkpoint_s, reporter, first[1] if first else None, device)
+    return backbone.eval(), learner
+
+
+def _train(
+    spec: RunSpec, backbone: Backbone, folder: Path, checkpoint_s: float, reporter: Reporter, before: Record | None, device: str
+) -> Record:
+    """Train to the end, write the weights, then learner.json, then drop the checkpoint."""
+    started_s = time.monotonic()
+    feed = Feed(
+        task=spec.task,
+        alphabet=backbone.alphabet,
+        seed=spec.seed,
+        problems_per_update=spec.train.problems_per_update,
+        context_tokens=backbone.context_tokens,
+    )
+    trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=checkpoint_s, owner=folder.name)
+    spent = trainer.run(lambda s, p, loss: reporter.training(spec, s, p, loss))
+    storage.replace_file(folder / "model.safetensors", pack(state_of(backbone), {"learner": spec.learner_fingerprint()}))
+    records.write_json(folder / "timing.json", {"train_s": time.monotonic() - started_s, **machine(device)})
+    learner = {
+        "schema": SCHEMA,
+        "learner": spec.learner_fingerprint(),
+        "seed": spec.seed,
+        "spec": spec.to_json(),
+        "weights_sha256": weights_hash(backbone),
+        "parameters": sum(p.numel() for p in backbone.parameters()),
+        "train": _train_ledger(spec, spent, feed, before),
+    }
+    sealed = records.sealed(learner, folder, ("model.safetensors", "train.jsonl", "tokenizer.json"))
+    records.write_json(folder / "learner.json", sealed)
+    storage.remove(folder / "checkpoint.safetensors")
+    return sealed
+
+
+def _train_ledger(spec: RunSpec, spent: Spent, feed: Feed, before: Record | None) -> Record:
+    epochs = None if feed.epoch_tokens is None else spent.text_tokens / feed.epoch_tokens
+    return {
+        "target_flops": spec.train.flops,
+        "spent_flops": spent.flops,
+        "updates": spent.updates,
+        "examples": spent.examples,
+        "text_tokens": spent.text_tokens,
+        "woven_tokens": spent.woven_tokens,
+        "supervised_tokens": spent.supervised_tokens,
+        "epochs": epochs,
+        "pretraining": None if before is None else {"learner": before["learner"]} | before["train"],
+    }
+
+
+def learner_alphabet(spec: RunSpec, folder: Path | None, *, first: Alphabet | None = None) -> Alphabet:
+    """The alphabet of the learner's first phase; one that is trained is kept beside the weights in ``folder``.
+
+    first: the alphabet of the pretraining run, if that has just been loaded.
+    """
+    root = spec.pretrained() or spec
+    wanted = root.task.alphabet()
+    if not wanted.startswith("bpe:"):
+        return make_alphabet(wanted)
+    kept = None if folder is None else folder / "tokenizer.json"
+    if kept is not None and kept.exists():
+        try:
+            return make_alphabet(wanted, tokenizer_json=kept.read_text(encoding="utf-8"))
+        except Exception as error:  # tokenizers raises bare ones
+            raise ValueError(f"{kept} is damaged ({type(error).__name__}); delete it and use --again") from None
+    alphabet = first or make_alphabet(wanted, texts=_train_texts(root))
+    if kept is not None:
+        storage.replace_file(kept, alphabet.codec.tokenizer_json().encode())
+    return alphabet
+
+
+def _train_texts(spec: RunSpec) -> list[str]:
+    """Text for a tokenizer: the train documents, or a task's first train problems."""
+    if spec.task.kind == "documents":
+        return [document.text for document in spec.task.documents("train")]
+    problems = spec.task.problems("train", seed=spec.seed, start=0, count=10_000)
+    return [f"{p.question.text}{p.key.answer}{' '.join(p.key.lines)}" for p in problems]
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Where a run was made."""
+    import transformers
+
+    from harness import __version__
+
+    return {
+        "device": device,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "harness": __version__,
+        "machine": platform.machine(),
+    }
