@@ -213,7 +213,7 @@ class Trainer:
         self._flush()
         tensors = {f"weights/{k}": v for k, v in state_of(self.backbone).items()}
         for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
+            tensors |= {f"optimizer/{index}/{k}": v.contiguous() for k, v in state.items()}
         log_bytes = self._log.stat().st_size if self._log.exists() else 0
         facts = {"owner": self._owner, "spent": asdict(self.spent), "log_bytes": log_bytes}
         storage.replace_file(self._checkpoint, pack(tensors, facts))
@@ -234,6 +234,9 @@ class Trainer:
                 _, index, key = name.split("/", 2)
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for parameter, kept in self.optimizer.state.items():  # moments are stored the way their weights are
+            for key, value in kept.items():
+                kept[key] = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
         logged = self._log.stat().st_size if self._log.exists() else 0
         if logged < facts["log_bytes"]:
             raise ValueError(f"{self._log} was cut short since its checkpoint; delete {self._checkpoint} to train anew")
