@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
-from harness.cells import encode
 from harness.feed import Feed
 from harness.seeds import generator
 from harness.spec import TrainSpec
+from harness.stream import encode
 from harness.train import BETA1
 
 IGNORED = -100  # the label that every cross-entropy skips

@@ -7,7 +7,6 @@ Knows strategies by their contract; knows no weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from harness.alphabet import Alphabet
 from harness.meter import Bill
-from harness.problem import ROLES, Special, Text, Tokens
 from harness.strategy import NOTHING, PAUSE, SPECIAL, THOUGHT, Strategy, View
+from harness.stream import Stream
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -26,71 +25,6 @@ BoolArray = NDArray[np.bool_]
 FAR = 1 << 30  # index of padding among keys: behind every query
 ROW_MULTIPLE = 4  # linears run on a multiple of 4 rows when asking (a strategy's parts on 16, see `Backbone.part`),
 KEY_MULTIPLE, MIN_KEYS, MIN_QUERIES = 8, 16, 4  # and attention on these: then results do not depend on company (measured)
-_ROLE_INDEX = {role: i for i, role in enumerate(ROLES)}
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Text tokens of several sequences, one after another, in arrays (n,); ``row`` says which sequence."""
-
-    ids: IntArray
-    roles: IntArray
-    places: IntArray
-    row: IntArray
-    target: BoolArray
-
-    def take(self, kept: BoolArray) -> Stream:
-        """The tokens in ``kept``."""
-        return Stream(self.ids[kept], self.roles[kept], self.places[kept], self.row[kept], self.target[kept])
-
-
-def encode(texts: Sequence[Text], alphabet: Alphabet, *, places: IntArray | None = None) -> Stream:
-    """Texts -> their tokens. Pieces are encoded one by one.
-
-    places: text tokens that already stand before each text (default none). Inserted-only specials share the place of the
-    text token before them.
-    """
-    pieces = [piece for text in texts for piece in text]
-    lengths, ids = _encode_contents([p.content for p in pieces], alphabet)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    row = np.repeat(owner, lengths)
-    roles = np.repeat(np.array([_ROLE_INDEX[p.role] for p in pieces], dtype=np.int64), lengths)
-    target = np.repeat(np.array([p.target for p in pieces], dtype=bool), lengths)
-    before = np.zeros(len(texts), dtype=np.int64) if places is None else places
-    return Stream(ids, roles, _places(ids, row, alphabet, before), row, target)
-
-
-def _encode_contents(contents: list[str | Special | Tokens], alphabet: Alphabet) -> tuple[IntArray, IntArray]:
-    """Lengths (pieces,) and token ids (n,)."""
-    strings = [c for c in contents if isinstance(c, str)]
-    flat, text_lengths = alphabet.encode_many(strings)
-    if len(strings) == len(contents):
-        return text_lengths, flat
-    lengths = np.ones(len(contents), dtype=np.int64)
-    is_text = np.array([isinstance(c, str) for c in contents], dtype=bool)
-    lengths[is_text] = text_lengths
-    others: list[int] = []
-    for i, content in enumerate(contents):
-        if isinstance(content, Special):
-            others.append(alphabet.id_of(content))
-        elif isinstance(content, Tokens):
-            others += content.ids
-            lengths[i] = len(content.ids)
-    ids = np.empty(int(lengths.sum()), dtype=np.int64)
-    from_text = np.repeat(is_text, lengths)
-    ids[from_text] = flat
-    ids[~from_text] = others
-    return lengths, ids
-
-
-def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) -> IntArray:
-    """Index of each token among the text tokens of its sequence."""
-    counted = ids < alphabet.sayable_end
-    running = np.cumsum(counted)
-    starts = np.searchsorted(row, np.arange(len(before)))
-    offset = np.concatenate([[0], running])[starts]
-    places: IntArray = np.maximum(running - 1 - offset[row] + before[row], 0)
-    return places
 
 
 @dataclass(frozen=True, slots=True)

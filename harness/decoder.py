@@ -9,67 +9,28 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.accounts import Accounts
 from harness.backbone import Backbone
-from harness.cells import Layout, Stream, lay, make_cells
-from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, block_flops, head_flops
+from harness.cells import Layout, lay, make_cells
+from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill, block_flops, head_flops
 from harness.problem import ROLES
+from harness.rows import Feed, Shape, Snapshot, Trace, grouped
 from harness.slots import FACTS, rounded_keys
 from harness.strategy import PAUSE, THOUGHT, Strategy
+from harness.stream import Stream
 
 IntArray = NDArray[np.int64]
-MAX_ROWS_A_FORWARD = 128  # beyond, keys leave the cache (measured)
-MAX_FORWARD_FLOATS = 1 << 24  # of attention scores or logits in one forward: 64 MiB
 _CLASS_OF_ROLE = np.array([{"prompt": PREFILL, "thought": THINK, "answer": ANSWER}[r] for r in ROLES])
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Tokens to feed to one row. With no ids, only the owed thoughts are fed. scored: these are a likelihood's continuation.
-
-    every: read the next token's distribution after every token, not only after the last one.
-    """
-
-    row: int
-    ids: Sequence[int]
-    roles: Sequence[int]
-    places: Sequence[int]
-    scored: bool = False
-    every: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A row's state, for `rewind`."""
-
-    length: int
-    last: tuple[int, int, int, bool]
-    texts: int
-    logits: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Cells in the order in which they were fed, one tuple of FACTS each, and the numbers that were noted of them by name."""
-
-    cells: list[tuple[int, ...]] = field(default_factory=list)
-    notes: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, other: Trace) -> None:
-        """Put another stretch behind this one."""
-        self.cells.extend(other.cells)
-        for name, values in other.notes.items():
-            self.notes.setdefault(name, []).extend(values)
-
-
 class Decoder:
-    """Live rows over one set of slots. Accounts are the ledgers that rows are charged to, as arrays over account numbers."""
+    """Live rows over one set of slots. ``account`` (rows,) says which of the ``accounts`` pays for a row."""
 
     def __init__(self, backbone: Backbone, *, reference_layers: int) -> None:
         self.backbone, self.strategy, self.alphabet = backbone, backbone.strategy, backbone.alphabet
@@ -78,7 +39,8 @@ class Decoder:
         self._weaves = type(self.strategy).weave is not Strategy.weave
         self._sees = type(self.strategy).sight is not Strategy.sight
         one = np.zeros(1, dtype=np.int64)
-        self._cells_per_token = max(len(self.strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))
+        cells_per_token = max(len(self.strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))
+        self._shape = Shape(cells_per_token, backbone.heads, backbone.outputs)
         self._free: list[int] = []
         self.live: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.account: IntArray = np.zeros(0, dtype=np.int64)
@@ -86,31 +48,8 @@ class Decoder:
         self.texts: IntArray = np.zeros(0, dtype=np.int64)
         self._trace_from: IntArray = np.zeros(0, dtype=np.int64)
         self.logits = torch.zeros(0, backbone.outputs, device=backbone.device)
-        self._accounts = 0  # how many are in use; the arrays have room for more
-        self.flops: IntArray = np.zeros((1, len(CLASSES)), dtype=np.int64)
-        self.passes = np.zeros(1)
-        self.limits = np.zeros(1)
-        self.tokens: IntArray = np.zeros((1, 2), dtype=np.int64)  # text, woven
-        self.peak_cells: IntArray = np.zeros(1, dtype=np.int64)
+        self.accounts = Accounts()
         self._grow(16)
-
-    # Accounts
-
-    def open_account(self, limit_flops: float) -> int:
-        """A new ledger's number."""
-        number = self._accounts
-        self._accounts += 1
-        if number == len(self.passes):
-            self.flops, self.tokens = (np.vstack([x, np.zeros_like(x)]) for x in (self.flops, self.tokens))
-            self.passes, self.limits = (np.concatenate([x, np.zeros_like(x)]) for x in (self.passes, self.limits))
-            self.peak_cells = np.concatenate([self.peak_cells, np.zeros_like(self.peak_cells)])
-        self.reset_account(number, limit_flops)
-        return number
-
-    def reset_account(self, number: int, limit_flops: float) -> None:
-        """Use a closed ledger's number again."""
-        self.flops[number], self.tokens[number], self.passes[number], self.peak_cells[number] = 0, 0, 0.0, 0
-        self.limits[number] = limit_flops
 
     # Rows
 
@@ -222,10 +161,10 @@ class Decoder:
         """
         every: dict[int, Tensor] = {}
         broke: set[int] = set()
-        ticks = np.zeros(len(self.passes))
-        for group in self._groups(feeds):
+        ticks = np.zeros(len(self.accounts.passes))
+        for group in grouped(feeds, self.slots.lengths, self._shape):
             layout, stream = self._lay(group)
-            if np.isfinite(self.limits[self.account[[f.row for f in group]]]).any():
+            if np.isfinite(self.accounts.limits[self.account[[f.row for f in group]]]).any():
                 broke |= (short := self._cannot_pay(group, layout))
                 if short:
                     group = [f for f in group if f.row not in short]
@@ -233,38 +172,9 @@ class Decoder:
                         continue
                     layout, stream = self._lay(group)
             every |= self._forward(group, layout, stream, ticks)
-        self.passes += ticks
-        cells = np.bincount(self.account[self.live], self.slots.lengths[self.live], minlength=len(self.passes)).astype(np.int64)
-        np.maximum(self.peak_cells, cells, out=self.peak_cells)
+        self.accounts.passes += ticks
+        self.accounts.hold(self.account[self.live], self.slots.lengths[self.live])
         return every, broke
-
-    def _groups(self, feeds: Sequence[Feed]) -> list[list[Feed]]:
-        """Feeds that go through one forward: short and long ones apart, rows near each other, within the memory limit."""
-        if len(feeds) == 1:
-            return [list(feeds)]
-        groups: list[list[Feed]] = []
-        for long in (False, True):
-            some = sorted((f for f in feeds if (len(f.ids) > 8) == long), key=lambda f: (len(f.ids) if long else 0, f.row))
-            group: list[Feed] = []
-            low = high = longest = held = 0
-            for f in some:
-                if not group:
-                    low, high, longest, held = f.row, f.row, 0, 0
-                low, high, longest = min(low, f.row), max(high, f.row), max(longest, len(f.ids) + 1)
-                held = max(held, int(self.slots.lengths[f.row]))
-                if group and not self._fits(len(group) + 1, high - low + 1, longest, held):
-                    groups.append(group)
-                    group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(self.slots.lengths[f.row])
-                group.append(f)
-            groups += [group] if group else []
-        return [sorted(group, key=lambda f: f.row) for group in groups]
-
-    def _fits(self, rows: int, span: int, tokens: int, held_cells: int) -> bool:
-        """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each."""
-        cells = tokens * self._cells_per_token
-        scores = span * self.backbone.heads * cells * (held_cells + cells)
-        floats = max(scores, rows * tokens * self.backbone.outputs)
-        return rows <= MAX_ROWS_A_FORWARD and span <= 2 * MAX_ROWS_A_FORWARD and floats <= MAX_FORWARD_FLOATS
 
     def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
         """Layout of the group's new cells; its rows count from the group's first row."""
@@ -299,8 +209,8 @@ class Decoder:
         flops = self.strategy.passes() * block_flops(layers=self.backbone.layers, cells_so_far=layout.index + 1, **shape)
         flops = flops + layout.read * head_flops(outputs=self.backbone.outputs, **shape)
         account = self.account[layout.row + feeds[0].row]
-        after = self.flops.sum(1) + np.bincount(account, flops, minlength=len(self.passes))
-        return {f.row for f in feeds if after[self.account[f.row]] > self.limits[self.account[f.row]]}
+        short = self.accounts.short_of(account, flops)
+        return {f.row for f in feeds if short[self.account[f.row]]}
 
     @torch.no_grad()
     def _forward(self, feeds: list[Feed], layout: Layout, stream: Stream, ticks: NDArray[np.float64]) -> dict[int, Tensor]:
@@ -316,7 +226,7 @@ class Decoder:
             charge[scored[layout.row] & (layout.role == ROLES.index("answer"))] = SCORE
         charge[woven] = THINK
         account = self.account[layout.row + first]
-        bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.passes))
+        bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.accounts.passes))
         self.slots.put_facts(np.arange(first, first + span), layout, charge)
         keys = rounded_keys(longest)
         facts = self.slots.key_facts(first, span, keys) if self._sees else None
@@ -328,9 +238,7 @@ class Decoder:
             every = self._keep_logits(feeds, layout, stream, logits)
         if cells.reads.notes:
             self.slots.put_notes(first, layout, cells.reads.notes)
-        self.flops += bill.by_account()
-        self.tokens[:, 0] += np.bincount(account[~woven], minlength=len(self.passes))
-        self.tokens[:, 1] += np.bincount(account[woven], minlength=len(self.passes))
+        self.accounts.book(bill, account, woven)
         ticks[account] = np.maximum(ticks[account], bill.block_applications / self.reference_layers)
         self._remember(feeds)
         return every

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from harness.alphabet import Alphabet
-from harness.cells import Cells, Stream, encode, lay, make_cells
+from harness.cells import Cells, lay, make_cells
 from harness.meter import Bill, block_flops, head_flops
 from harness.problem import Key, Problem, Question, Tokens
 from harness.seeds import generator
 from harness.spec import DIRECT_BASELINE
 from harness.strategy import PAUSE, THOUGHT, Strategy
+from harness.stream import Stream, encode
 from harness.task import Task
 
 IntArray = NDArray[np.int64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.seeds import uniforms
-from harness.wants import Sampler
+from harness.wants import Likelihood, Sampler
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -47,3 +47,16 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
         beyond = ordered.cumsum(-1) - ordered >= sampler.top_p
         p = p.index_fill(0, order[beyond], 0.0)
     return p
+
+
+def likelihood(logits: Tensor, ids: NDArray[np.int64], head_ids: NDArray[np.int64]) -> Likelihood:
+    """Of the tokens ``ids`` (n,), given logits (n, V) over ``head_ids`` (V,); ValueError if one of them cannot be said."""
+    if not len(ids):
+        return Likelihood(0.0, 0, True)
+    columns = np.minimum(np.searchsorted(head_ids, ids), len(head_ids) - 1)
+    if (head_ids[columns] != ids).any():
+        raise ValueError("a continuation holds a special token that this strategy cannot say")
+    column = torch.from_numpy(columns).to(logits.device)
+    logp = log_probabilities(logits[: len(ids)])
+    nats = -float(logp.gather(1, column[:, None]).double().sum())
+    return Likelihood(nats, len(ids), bool((logp.argmax(1) == column).all()))

@@ -7,7 +7,6 @@ wants and rows; knows no task, no record and no strategy by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,84 +16,19 @@ from numpy.typing import NDArray
 
 from harness import wants
 from harness.backbone import Backbone
-from harness.cells import encode
-from harness.decoder import Decoder, Feed, Trace
-from harness.meter import Ledger, OutOfBudget
+from harness.decoder import Decoder
+from harness.jobs import Fiber, Job, Live, Outcome, Waiting, Writing
+from harness.meter import OutOfBudget
 from harness.problem import ROLES, Completion, Text
-from harness.sampling import choose, log_probabilities
+from harness.rows import Feed
+from harness.sampling import choose, likelihood, log_probabilities
 from harness.seeds import derive
-from harness.wants import Likelihood, Row, Solver
+from harness.stream import encode
+from harness.wants import Likelihood, Row
 
 DEFAULT_ROWS = 128
-Oracle = Callable[[Any], Any]  # answers Judge and Reveal
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A problem to solve: solver makes a fresh generator; oracle answers wants that use the key (None: they are refused)."""
-
-    name: str
-    solver: Callable[[], Solver[Any]]
-    seed: int = 0
-    limit_flops: float = np.inf
-    oracle: Oracle | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a job. used_key: an oracle answered."""
-
-    job: Job
-    value: Any
-    ledger: Ledger
-    trace: Trace
-    used_key: bool
-
-
-@dataclass(slots=True)
-class _Live:
-    """A job under way."""
-
-    job: Job
-    account: int
-    rows: dict[int, int] = field(default_factory=dict)  # Row.number -> the decoder's row
-    made: int = 0
-    trace: Trace = field(default_factory=Trace)
-    used_key: bool = False
-
-
-@dataclass(slots=True)
-class _Fiber:
-    """One generator of a job; gathered ones have a parent that waits for all of them."""
-
-    live: _Live
-    solver: Solver[Any]
-    parent: _Fiber | None = None
-    number: int = 0
-    results: list[Any] = field(default_factory=list)
-    waiting: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Writing:
-    """A row that is saying something."""
-
-    fiber: _Fiber
-    want: wants.Generate
-    stops: frozenset[int]
-    cap: int
-    key: int
-    ids: list[int] = field(default_factory=list)
-    nats: float = 0.0  # log-probability so far, so not above 0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A fiber that waits for its feeds; ``done`` makes its result of the logits."""
-
-    fiber: _Fiber
-    rows: set[int]
-    done: Callable[[dict[int, torch.Tensor]], Any]
+__all__ = ["DEFAULT_ROWS", "Job", "Outcome", "Session"]
 
 
 class Session:
@@ -105,15 +39,14 @@ class Session:
         self._decoder = Decoder(backbone, reference_layers=reference_layers or backbone.layers)
         self._context = backbone.context_tokens
         self._head_ids: NDArray[np.int64] = np.array(backbone.head_ids)
-        self._writing: dict[int, _Writing] = {}
+        self._writing: dict[int, Writing] = {}
         self._due: list[tuple[int, Text]] = []  # texts to be fed, by row; encoded together
         self._feeds: list[Feed] = []
-        self._waiting: list[_Waiting] = []
-        self._closed: list[int] = []
+        self._waiting: list[Waiting] = []
         self._finished: list[Outcome] = []
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, Live] = {}
         self._rowless = 0  # live jobs that hold no row at present
-        self._answer: dict[type, Callable[[_Fiber, Any], Any]] = {
+        self._answer: dict[type, Callable[[Fiber, Any], Any]] = {
             wants.Start: self._start, wants.Extend: self._extend, wants.Generate: self._generate, wants.Score: self._score,
             wants.Peek: self._peek, wants.Fork: self._fork, wants.Mark: self._mark, wants.Rewind: self._rewind,
             wants.Drop: self._drop, wants.Gather: self._gather, wants.Judge: self._consult, wants.Reveal: self._consult,
@@ -140,19 +73,15 @@ class Session:
         return self._decoder.live_rows + self._rowless < self._rows
 
     def _admit(self, job: Job) -> None:
-        if self._closed:
-            account = self._closed.pop()
-            self._decoder.reset_account(account, job.limit_flops)
-        else:
-            account = self._decoder.open_account(job.limit_flops)
-        live = _Live(job, account)
+        account = self._decoder.accounts.open(job.limit_flops)
+        live = Live(job, account)
         self._live[account] = live
         self._rowless += 1
-        self._send(_Fiber(live, job.solver()), None)
+        self._send(Fiber(live, job.solver()), None)
 
     # Fibers
 
-    def _send(self, fiber: _Fiber, value: Any) -> None:
+    def _send(self, fiber: Fiber, value: Any) -> None:
         """Resume a fiber until it wants something that takes a forward pass, or ends."""
         while True:
             try:
@@ -171,7 +100,7 @@ class Session:
             if value is _LATER:
                 return
 
-    def _return(self, fiber: _Fiber, value: Any) -> None:
+    def _return(self, fiber: Fiber, value: Any) -> None:
         """A fiber has ended."""
         parent = fiber.parent
         if parent is None:
@@ -182,29 +111,25 @@ class Session:
         if parent.waiting == 0:
             self._send(parent, parent.results)
 
-    def _close(self, live: _Live, value: Any) -> None:
+    def _close(self, live: Live, value: Any) -> None:
         """A job has ended: free its rows, make up its ledger."""
         self._rowless -= not live.rows
         for number in sorted(live.rows):
             live.trace.add(self._decoder.drop(live.rows[number]))
-        decoder, account = self._decoder, live.account
-        text, woven = decoder.tokens[account].tolist()
-        peak_bytes = int(decoder.peak_cells[account]) * decoder.slots.bytes_per_cell
-        ledger = Ledger(decoder.flops[account].copy(), float(decoder.passes[account]), text, woven, peak_bytes)
+        ledger = self._decoder.accounts.close(live.account, bytes_per_cell=self._decoder.slots.bytes_per_cell)
         self._finished.append(Outcome(live.job, value, ledger, live.trace, live.used_key))
-        del self._live[account]
-        self._closed.append(account)
+        del self._live[live.account]
 
     # Wants
 
-    def _start(self, fiber: _Fiber, want: wants.Start) -> Any:
+    def _start(self, fiber: Fiber, want: wants.Start) -> Any:
         handle = self._new_handle(fiber.live, self._decoder.new_row(fiber.live.account))
         return self._extend(fiber, wants.Extend(handle, want.text))
 
-    def _extend(self, fiber: _Fiber, want: wants.Extend) -> Any:
+    def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]
         self._due.append((row, want.text))
-        self._waiting.append(_Waiting(fiber, {row}, lambda _: want.row))
+        self._waiting.append(Waiting(fiber, {row}, lambda _: want.row))
         return _LATER
 
     def _feeds_of(self, due: Sequence[tuple[int, Text]], *, scored: bool = False) -> list[Feed]:
@@ -219,17 +144,18 @@ class Session:
         spans = [slice(a, max(a, b - scored)) for a, b in pairwise(starts)]
         return [Feed(r, ids[s], roles[s], places[s], scored, every=scored) for r, s in zip(rows, spans, strict=True)]
 
-    def _generate(self, fiber: _Fiber, want: wants.Generate) -> Any:
+    def _generate(self, fiber: Fiber, want: wants.Generate) -> Any:
         row = fiber.live.rows[want.row.number]
         stops = frozenset(self._alphabet.id_of(s) for s in want.stops)
         cap = min(want.cap_tokens, self._context - int(self._decoder.texts[row]))
         if cap <= 0:
             return Completion((), (), 0.0, "cap")
-        key = derive(fiber.live.job.seed, "sampling", want.row.number)
-        self._writing[row] = _Writing(fiber, want, stops, cap, key)
+        key = derive(fiber.live.job.seed, "sampling", f"{want.row.number}/{fiber.live.drawn}")
+        fiber.live.drawn += 1
+        self._writing[row] = Writing(fiber, want, stops, cap, key)
         return _LATER
 
-    def _score(self, fiber: _Fiber, want: wants.Score) -> Any:
+    def _score(self, fiber: Fiber, want: wants.Score) -> Any:
         first = fiber.live.rows[want.row.number]
         if len(want.continuations) > 1 and self._decoder.owes(first):
             return self._flush_first(fiber, first, want)
@@ -241,75 +167,64 @@ class Session:
         feeds = [f for f in self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True) if len(f.ids)]
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
-            return [self._likelihood([head[r], *([every[r]] if r in every else [])], targets[r]) for r in rows]
+            return [
+                likelihood(torch.cat([head[r], *([every[r]] if r in every else [])]), targets[r], self._head_ids) for r in rows
+            ]
 
         if not feeds:
             return result({})
         self._feeds += feeds
-        self._waiting.append(_Waiting(fiber, {f.row for f in feeds}, result))
+        self._waiting.append(Waiting(fiber, {f.row for f in feeds}, result))
         return _LATER
 
-    def _likelihood(self, logits: list[torch.Tensor], ids: NDArray[np.int64]) -> Likelihood:
-        """Of the tokens ``ids`` (n,), given logits of n places."""
-        if not len(ids):
-            return Likelihood(0.0, 0, True)
-        columns = np.searchsorted(self._head_ids, ids)
-        said = columns < len(self._head_ids)
-        if not said.all() or (self._head_ids[columns] != ids).any():
-            raise ValueError("a continuation holds a special token that this strategy cannot say")
-        column = torch.from_numpy(columns).to(logits[0].device)
-        logp = log_probabilities(torch.cat(logits))
-        nats = -float(logp.gather(1, column[:, None]).double().sum())
-        return Likelihood(nats, len(ids), bool((logp.argmax(1) == column).all()))
-
-    def _flush_first(self, fiber: _Fiber, row: int, want: Any) -> Any:
+    def _flush_first(self, fiber: Fiber, row: int, want: Any) -> Any:
         """Feed the owed thoughts once, then take the want up again."""
         self._feeds.append(Feed(row, (), (), ()))
-        again: Callable[[_Fiber, Any], Any] = self._answer[type(want)]
-        self._waiting.append(_Waiting(fiber, {row}, lambda _: again(fiber, want)))
+        again: Callable[[Fiber, Any], Any] = self._answer[type(want)]
+        self._waiting.append(Waiting(fiber, {row}, lambda _: again(fiber, want)))
         return _LATER
 
-    def _peek(self, fiber: _Fiber, want: wants.Peek) -> Any:
+    def _peek(self, fiber: Fiber, want: wants.Peek) -> Any:
         row = fiber.live.rows[want.row.number]
         top = log_probabilities(self._decoder.logits[row : row + 1])[0].topk(min(want.k, len(self._head_ids)))
         return [(int(self._head_ids[i]), float(v)) for v, i in zip(top.values, top.indices.tolist(), strict=True)]
 
-    def _fork(self, fiber: _Fiber, want: wants.Fork) -> Any:
+    def _fork(self, fiber: Fiber, want: wants.Fork) -> Any:
         row = fiber.live.rows[want.row.number]
         if want.count > 1 and self._decoder.owes(row):
             return self._flush_first(fiber, row, want)
         rows = self._decoder.fork(row, want.count)
         return [want.row, *(self._new_handle(fiber.live, r) for r in rows[1:])]
 
-    def _mark(self, fiber: _Fiber, want: wants.Mark) -> Any:
+    def _mark(self, fiber: Fiber, want: wants.Mark) -> Any:
         return self._decoder.mark(fiber.live.rows[want.row.number])
 
-    def _rewind(self, fiber: _Fiber, want: wants.Rewind) -> Any:
+    def _rewind(self, fiber: Fiber, want: wants.Rewind) -> Any:
         fiber.live.trace.add(self._decoder.rewind(fiber.live.rows[want.row.number], want.mark))
         return want.row
 
-    def _drop(self, fiber: _Fiber, want: wants.Drop) -> Any:
+    def _drop(self, fiber: Fiber, want: wants.Drop) -> Any:
         fiber.live.trace.add(self._decoder.drop(fiber.live.rows.pop(want.row.number)))
         self._rowless += not fiber.live.rows
 
-    def _gather(self, fiber: _Fiber, want: wants.Gather) -> Any:
+    def _gather(self, fiber: Fiber, want: wants.Gather) -> Any:
         fiber.results, fiber.waiting = [None] * len(want.solvers), len(want.solvers)
         if not want.solvers:
             return []
         for number, solver in enumerate(want.solvers):
-            self._send(_Fiber(fiber.live, solver, fiber, number), None)
+            self._send(Fiber(fiber.live, solver, fiber, number), None)
         return _LATER
 
-    def _consult(self, fiber: _Fiber, want: Any) -> Any:
+    def _consult(self, fiber: Fiber, want: Any) -> Any:
         if fiber.live.job.oracle is None:
             raise ValueError(f"{type(want).__name__} needs the key, and this question has none")
         fiber.live.used_key = True
         return fiber.live.job.oracle(want)
 
-    def _note(self, fiber: _Fiber, want: wants.Note) -> Any:
+    def _note(self, fiber: Fiber, want: wants.Note) -> Any:
         fiber.live.trace.notes.setdefault(want.name, []).extend(float(v) for v in want.values)
 
-    def _new_handle(self, live: _Live, row: int) -> Row:
+    def _new_handle(self, live: Live, row: int) -> Row:
         handle = Row(live.made)
         self._rowless -= not live.rows
         live.made += 1
@@ -334,7 +249,7 @@ class Session:
         done = [self._say(row, w, token, nats) for (row, w), token, nats in zip(ready, tokens, logp, strict=True)]
         return any(done)
 
-    def _say(self, row: int, writing: _Writing, token: int, nats: float) -> bool:
+    def _say(self, row: int, writing: Writing, token: int, nats: float) -> bool:
         """Add one token to a writing row; True if its fiber was resumed."""
         writing.ids.append(token)
         writing.nats += nats
@@ -346,18 +261,13 @@ class Session:
         self._feeds.append(Feed(row, (token,), (role,), (place,)))
         if stopped:
             del self._writing[row]
-            completion = self._completion(writing, "end")
-            self._waiting.append(_Waiting(writing.fiber, {row}, lambda _: completion))
+            completion = writing.completion(self._alphabet, "end")
+            self._waiting.append(Waiting(writing.fiber, {row}, lambda _: completion))
         return False
-
-    def _completion(self, writing: _Writing, stop: str) -> Completion:
-        pieces = self._alphabet.pieces(writing.ids)
-        said_stop = stop == "end" and bool(pieces)
-        return Completion(pieces[:-1] if said_stop else pieces, tuple(writing.ids), writing.nats, stop)
 
     def _end_writing(self, row: int, stop: str) -> None:
         writing = self._writing.pop(row)
-        self._send(writing.fiber, self._completion(writing, stop))
+        self._send(writing.fiber, writing.completion(self._alphabet, stop))
 
     def _feed(self) -> None:
         """Feed all that is due, then wake whoever waited for it."""
@@ -373,15 +283,9 @@ class Session:
         for row in [row for row, w in self._writing.items() if w in cut]:
             self._end_writing(row, "budget")
         for w in waiting:
-            self._send_result(w, every, broke)
-
-    def _send_result(self, w: _Waiting, every: dict[int, torch.Tensor], broke: set[int]) -> None:
-        if w.rows & broke:
-            self._send(w.fiber, OutOfBudget(w.fiber.live.job.name))
-            return
-        value = w.done(every)
-        if value is not _LATER:
-            self._send(w.fiber, value)
+            value = OutOfBudget(w.fiber.live.job.name) if w.rows & broke else w.done(every)
+            if value is not _LATER:
+                self._send(w.fiber, value)
 
     def _rename(self, moved: dict[int, int]) -> None:
         """Rows have moved in the decoder."""

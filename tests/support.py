@@ -14,13 +14,14 @@ from torch import Tensor
 from harness import registry
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
-from harness.cells import Reads, encode
+from harness.cells import Reads
 from harness.feed import Batch, make_batch
 from harness.problem import END, Answer, Document, Key, Piece, Problem, Question, Text, Tokens
 from harness.seeds import generator
 from harness.session import Job, Outcome, Session
 from harness.spec import ModelSpec
 from harness.strategy import THOUGHT, Strategy, setting
+from harness.stream import encode
 from harness.task import Task
 from harness.wants import GREEDY, Sampler
 from harness.weights import make_backbone

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.alphabet import make_alphabet
-from harness.cells import encode
 from harness.fetch import GPT2_TOKENIZER, cache_folder
 from harness.problem import BOT, END, EOT, INSERTED, SAYABLE, SEP, SPARE, THOUGHTS, Piece, Special, Tokens
+from harness.stream import encode
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven wizards brew potions for thirsty kings. <sep> <end> 12+34=46"
 TRAINING = [WORDS, WORDS.upper(), "the cat sat on the mat\n"] * 20

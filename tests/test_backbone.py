@@ -8,8 +8,9 @@ import pytest
 import torch
 from support import CPU, DIGITS, batch_of, digits, random_texts, sharpen, states_and_inputs, strategy, tiny
 
-from harness.decoder import Decoder, Feed
+from harness.decoder import Decoder
 from harness.problem import SEP
+from harness.rows import Feed
 from harness.spec import ModelSpec
 from harness.strategy import Strategy
 from harness.weights import make_backbone, state_of
@@ -58,7 +59,7 @@ def trained_logits(backbone, texts):
 def asked_logits(backbone, rows):
     """Logits of every row through the session's decoder, the rows fed side by side."""
     decoder = Decoder(backbone, reference_layers=backbone.layers)
-    account = decoder.open_account(float("inf"))
+    account = decoder.accounts.open(float("inf"))
     feeds = [whole_feed(decoder.new_row(account), row) for row in rows]
     every, broke = decoder.feed(feeds)
     assert not broke

@@ -24,11 +24,12 @@ from support import (
 )  # fmt: skip
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.decoder import Decoder, Feed
+from harness.decoder import Decoder
 from harness.feed import Feed as Lessons
 from harness.feed import direct_flops
 from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, Ledger, block_flops, head_flops
 from harness.problem import END, SEP, Piece
+from harness.rows import Feed
 from harness.session import Job
 from harness.strategy import THOUGHT
 from harness.wants import Drop, Fork, Gather, Generate, Mark, Rewind, Sampler, Score, Start
@@ -83,7 +84,7 @@ def test_a_ledger_adds_up():
 
 def fresh_row(backbone):
     decoder = Decoder(backbone, reference_layers=backbone.layers)
-    return decoder, decoder.new_row(decoder.open_account(float("inf")))
+    return decoder, decoder.new_row(decoder.accounts.open(float("inf")))
 
 
 def tokens(row, start, count, **rest):
@@ -104,9 +105,9 @@ def test_cached_steps_of_one_token_exactly(size, monkeypatch):
     without_padding(monkeypatch)
     decoder, row = fresh_row(tiny(PLAIN, **size))
     for place in range(40):
-        before = decoder.flops.sum()
+        before = decoder.accounts.flops.sum()
         seen, _ = counted(lambda place=place: decoder.feed([tokens(row, place, 1)]))
-        assert seen == decoder.flops.sum() - before
+        assert seen == decoder.accounts.flops.sum() - before
         assert seen == size.get("layers", L) * (24 * decoder.backbone.width**2 + 4 * decoder.backbone.width * (place + 1)) + (
             2 * decoder.backbone.width * V
         )
@@ -115,7 +116,7 @@ def test_cached_steps_of_one_token_exactly(size, monkeypatch):
 def test_padding_is_not_charged():
     decoder, row = fresh_row(tiny(PLAIN))
     seen, _ = counted(lambda: decoder.feed([tokens(row, 0, 1)]))
-    assert decoder.flops.sum() == L * (24 * D * D + 4 * D) + 2 * D * V < seen
+    assert decoder.accounts.flops.sum() == L * (24 * D * D + 4 * D) + 2 * D * V < seen
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 70])
@@ -126,7 +127,7 @@ def test_a_prefill_after_the_closed_form_difference(length, monkeypatch):
         decoder, row = fresh_row(tiny(PLAIN))
         seen, _ = counted(lambda d=decoder, r=row, e=every: d.feed([tokens(r, 0, length, every=e)]))
         unread = 0 if every else length - 1
-        assert seen == decoder.flops.sum() + 2 * L * D * length * (length - 1) - unread * 18 * D * D
+        assert seen == decoder.accounts.flops.sum() + 2 * L * D * length * (length - 1) - unread * 18 * D * D
 
 
 @pytest.mark.parametrize("fields", STEPS, ids=str)
@@ -136,11 +137,11 @@ def test_chunks_with_owed_thoughts(fields, monkeypatch):
     how = strategy("reasoning_tokens", **fields)
     decoder, row = fresh_row(tiny(how))
     for place in range(12):
-        before, held = decoder.flops.sum(), int(decoder.slots.lengths[row])
+        before, held = decoder.accounts.flops.sum(), int(decoder.slots.lengths[row])
         seen, _ = counted(lambda place=place: decoder.feed([tokens(row, place, 1)]))
         n = int(decoder.slots.lengths[row]) - held
         above = n * (n - 1) // 2
-        assert seen == decoder.flops.sum() - before + L * 4 * D * above - (n - 1) * 18 * D * D
+        assert seen == decoder.accounts.flops.sum() - before + L * 4 * D * above - (n - 1) * 18 * D * D
 
 
 def window_batch(backbone, task=None):

@@ -30,10 +30,12 @@ from support import (
 
 from harness import registry
 from harness.attention import FUSED_MIN_TOKENS
-from harness.cells import encode, lay
-from harness.decoder import Decoder, Feed
+from harness.cells import lay
+from harness.decoder import Decoder
 from harness.problem import ROLES
+from harness.rows import Feed
 from harness.strategy import NOTHING, THOUGHT
+from harness.stream import encode
 from harness.weights import state_of
 
 ReasoningTokens = registry.find("strategy", "reasoning_tokens")
@@ -623,7 +625,7 @@ def test_training_and_decoding_give_the_same_logits(fields):
     batch = batch_of(backbone, texts)
     trained, row = logits_of(backbone, batch), targets_of(batch)[0]
     decoder = Decoder(backbone, reference_layers=2)
-    account = decoder.open_account(float("inf"))
+    account = decoder.accounts.open(float("inf"))
     for i, text in enumerate(texts):
         stream = encode([text], backbone.alphabet)
         feed = Feed(decoder.new_row(account), stream.ids, stream.roles, stream.places, every=True)

@@ -12,9 +12,10 @@ from scipy import stats
 from support import Toy, ask, digits, jobs_of, seen, strategy, tiny, without_padding
 
 from harness import registry
-from harness.decoder import Decoder, Feed
+from harness.decoder import Decoder
 from harness.meter import block_flops, head_flops
 from harness.problem import END, ROLES, SEP, THOUGHTS, Answer, Piece, Tokens
+from harness.rows import Feed
 from harness.sampling import choose, log_probabilities, truncated
 from harness.session import Job, Session
 from harness.spec import SIZES
@@ -90,7 +91,7 @@ def assert_cached_is_whole(backbone, *, n, tolerance=0.0):
 
     def fed(cuts):
         decoder = Decoder(backbone, reference_layers=2)
-        row = decoder.new_row(decoder.open_account(float("inf")))
+        row = decoder.new_row(decoder.accounts.open(float("inf")))
         logits = []
         for a, b in zip([0, *cuts], [*cuts, n], strict=True):
             every, broke = decoder.feed([Feed(row, ids[a:b], roles[a:b], places[a:b], every=True)])

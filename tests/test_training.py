@@ -13,11 +13,11 @@ import torch
 from support import CPU, Pages, RandomTokens, Toy, digits, states_and_inputs, strategy, tiny
 
 from harness.alphabet import make_alphabet
-from harness.cells import encode
 from harness.feed import Feed, make_batch
 from harness.problem import Document, Tokens
 from harness.spec import TrainSpec
 from harness.strategy import Sight, Strategy
+from harness.stream import encode
 from harness.train import Spent, Trainer, learning_rate_at, make_target
 from harness.weights import weights_hash
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.cells import encode
 from harness.checks.context import Context
 from harness.evaluate import oracle_of
 from harness.problem import Piece, Problem, Tokens
@@ -23,6 +22,7 @@ from harness.session import Job, Outcome
 from harness.settings import hints
 from harness.spec import RunSpec, from_json
 from harness.strategy import TEXT, Strategy, Woven
+from harness.stream import encode
 from harness.task import Task
 
 WOVEN_FIELDS = tuple(f.name for f in dataclasses.fields(Woven))

@@ -1,0 +1,94 @@
+"""What the decoder's callers hand it and get back: feeds, snapshots, traces; and which feeds go through one forward pass.
+
+Knows sizes; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+MAX_ROWS_A_FORWARD = 128  # beyond, keys leave the cache (measured)
+MAX_FORWARD_FLOATS = 1 << 24  # of attention scores or logits in one forward: 64 MiB
+SHORT_TOKENS = 8  # feeds of more tokens go through forwards of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens to feed to one row. With no ids, only the owed thoughts are fed. scored: these are a likelihood's continuation.
+
+    every: read the next token's distribution after every token, not only after the last one.
+    """
+
+    row: int
+    ids: Sequence[int]
+    roles: Sequence[int]
+    places: Sequence[int]
+    scored: bool = False
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A row's state, for `rewind`."""
+
+    length: int
+    last: tuple[int, int, int, bool]
+    texts: int
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Cells in the order in which they were fed, one tuple of FACTS each, and the numbers that were noted of them by name."""
+
+    cells: list[tuple[int, ...]] = field(default_factory=list)
+    notes: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, other: Trace) -> None:
+        """Put another stretch behind this one."""
+        self.cells.extend(other.cells)
+        for name, values in other.notes.items():
+            self.notes.setdefault(name, []).extend(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides how large a forward is: cells that a text token may become, heads, outputs."""
+
+    cells_per_token: int
+    heads: int
+    outputs: int
+
+    def fits(self, *, rows: int, span: int, tokens: int, held_cells: int) -> bool:
+        """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each."""
+        cells = tokens * self.cells_per_token
+        floats = max(span * self.heads * cells * (held_cells + cells), rows * tokens * self.outputs)
+        return rows <= MAX_ROWS_A_FORWARD and span <= 2 * MAX_ROWS_A_FORWARD and floats <= MAX_FORWARD_FLOATS
+
+
+def grouped(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:
+    """Feeds that go through one forward: short and long ones apart, rows near each other, within the memory limit.
+
+    lengths (rows,): cells that each row holds. Each group is in the order of its rows.
+    """
+    if len(feeds) == 1:
+        return [list(feeds)]
+    groups: list[list[Feed]] = []
+    for long in (False, True):
+        some = [f for f in feeds if (len(f.ids) > SHORT_TOKENS) == long]
+        group: list[Feed] = []
+        low = high = longest = held = 0
+        for f in sorted(some, key=lambda f: (len(f.ids) if long else 0, f.row)):
+            low, high = (min(low, f.row), max(high, f.row)) if group else (f.row, f.row)
+            longest, held = max(longest, len(f.ids) + 1), max(held, int(lengths[f.row]))
+            if group and not shape.fits(rows=len(group) + 1, span=high - low + 1, tokens=longest, held_cells=held):
+                groups.append(group)
+                group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(lengths[f.row])
+            group.append(f)
+        groups += [group] if group else []
+    return [sorted(group, key=lambda f: f.row) for group in groups]
