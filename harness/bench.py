@@ -26,9 +26,11 @@ from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.bench_turns import medians, over, result, same, seconds_of, turns
 from harness.feed import Feed
+from harness.problem import Completion, Problem
 from harness.session import Job, Session
 from harness.spec import RunSpec, make_spec
 from harness.train import Target, Trainer
+from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
@@ -43,6 +45,8 @@ GEMM_SIDE = 1024
 ROUNDS_SHARE = {"xs": 1.0, "s": 0.5, "m": 0.2}  # of the repeats, at least MIN_ROUNDS
 MIN_ROUNDS = 3
 DECODED, DECODED_ALONE, DECODE_TRAIN_FLOPS = 256, 32, 3e11
+THOUGHTS_TOKENS = 10
+DECODE_SETTINGS = {"task.digits": "1-9"}  # prompts of 4 to 20 tokens, answers of 1 to 10: rows finish at different times
 ENDLESS = Target(float("inf"))
 
 
@@ -202,7 +206,7 @@ def _shield(repeats: int) -> list[dict[str, Any]]:
 
 def _taught(folder: Path, strategy: str) -> Ours:
     """A learner that has learned enough for its answers to differ in length."""
-    ours = _learner(folder, strategy=strategy, task="arithmetic", size="s")
+    ours = _learner(folder, strategy=strategy, task="arithmetic", size="s", settings=DECODE_SETTINGS)
     while ours.trainer.spent.flops < DECODE_TRAIN_FLOPS:
         ours.update()
     return ours
@@ -245,20 +249,31 @@ def _decoding(repeats: int) -> list[dict[str, Any]]:
 
 
 def _thoughts(repeats: int) -> list[dict[str, Any]]:
-    """Seconds a said token at batch 1 with one thought a token, against direct."""
+    """Seconds of saying the same number of tokens at batch 1 with one thought a token, against direct."""
     with tempfile.TemporaryDirectory() as folder:
         learners = {name: _taught(Path(folder), name) for name in ("reasoning_tokens", "direct")}
-    tokens: dict[str, int] = {}
+
+    def said(ours: Ours, rows: int) -> list[list[int]]:
+        problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=DECODED_ALONE)
+        jobs = (Job(str(i), lambda p=p: _say(ours, p)) for i, p in enumerate(problems))  # type: ignore[misc]
+        found = {int(o.job.name): list(o.value.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
+        return [found[i] for i in range(len(problems))]
+
     for name, ours in learners.items():
-        said = _solve(ours, DECODED_ALONE, 1)
-        if said != _solve(ours, DECODED_ALONE, DECODED_ALONE):
+        if said(ours, 1) != said(ours, DECODED_ALONE):
             raise RuntimeError(f"bench: {name} says other tokens alone than in company")
-        tokens[name] = sum(map(len, said))
-    calls = {name: lambda ours=ours: _solve(ours, DECODED_ALONE, 1) for name, ours in learners.items()}
+    calls = {name: lambda ours=ours: said(ours, 1) for name, ours in learners.items()}
     seconds = turns(calls, max(MIN_ROUNDS, repeats // 2))
-    ratio = over(seconds, "reasoning_tokens", "direct") * tokens["direct"] / tokens["reasoning_tokens"]
-    details = medians(seconds) | {f"{name}_tokens": count for name, count in tokens.items()} | {"tokens_differ": 0}
+    details = medians(seconds) | {"tokens": DECODED_ALONE * THOUGHTS_TOKENS, "tokens_differ": 0}
+    ratio = over(seconds, "reasoning_tokens", "direct")
     return [result("thoughts s one by one: over direct", ratio, THOUGHTS_TARGET, details, at_most=True)]
+
+
+def _say(ours: Ours, problem: Problem) -> Solver[Completion]:
+    """A fixed number of tokens after the prompt, whatever they are."""
+    row = yield from ours.spec.strategy.ready(problem.question)
+    completion: Completion = yield Generate(row, THOUGHTS_TOKENS, stops=())
+    return completion
 
 
 def _startup() -> list[dict[str, Any]]:

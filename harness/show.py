@@ -214,7 +214,7 @@ def print_bench(result: Record, *, as_json: bool) -> int:
     table = Table(title="ratios measured in this run", title_justify="left")
     for column in ("measurement", "ratio", "target", "holds"):
         table.add_column(column)
-    for row in result["measurements"]:
+    for row in result["results"]:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
         target = "-" if row["target"] is None else str(row["target"])
         table.add_row(row["name"], ratio, target, {True: "yes", False: "no", None: "-"}[row["passed"]])
