@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.strategy import Sight, Strategy, View, setting
+from strategies._thoughts import first_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +36,6 @@ class FutureHeads(Strategy):
 
     def band(self, q: View, k: View, heads: int) -> Tensor:
         """(B, heads, Q, K): pairs through which no gradient flows."""
-        import torch
-
         distance = q.index[:, :, None] - k.index[:, None, :]
         near = (distance >= 0) & (distance < self.horizon)
-        chosen = torch.arange(heads, device=near.device) < math.ceil(self.heads * heads)
-        return near[:, None] & chosen[None, :, None, None]
+        return near[:, None] & first_heads(self.heads, heads).to(near.device)

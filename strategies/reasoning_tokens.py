@@ -5,7 +5,6 @@ Knows the layout, who sees whom and where the next token is read; the thoughts' 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,11 +13,10 @@ import numpy as np
 
 from harness.problem import MAX_THOUGHTS, ROLES
 from harness.strategy import NOTHING, TEXT, THOUGHT, Sight, Strategy, View, Woven, plain_weave, setting
+from strategies._thoughts import LANES, first_heads, gated_forward, mixed_log_probabilities, speaking_chances
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-LANES = 16  # elementwise functions of whole vector registers give the same bits whatever the number of rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +111,9 @@ class ReasoningTokens(Strategy):
 
     def band(self, q: View, k: View, heads: int) -> Tensor:
         """(B, 1 or heads, Q, K): thoughts of place i as keys, queries of places i+1 .. i+H-1."""
-        import torch
-
         apart = q.place[:, :, None] - k.place[:, None, :]
         near = ((apart >= 1) & (apart < self.horizon) & (k.kind == THOUGHT)[:, None, :])[:, None]
-        if self.heads == 1:
-            return near
-        chosen = torch.arange(heads, device=near.device) < math.ceil(self.heads * heads)
-        return near & chosen[None, :, None, None]
+        return near if self.heads == 1 else near & first_heads(self.heads, heads).to(near.device)
 
     def parts(self, config: Any) -> Mapping[str, nn.Module]:
         """A gate a layer, and the chance of speaking."""
@@ -137,51 +130,17 @@ class ReasoningTokens(Strategy):
         """Once through the blocks, with gated keys if asked."""
         if self.per_token == 0 or self.gate == "none":
             return super().forward(backbone, cells, slots)
-        import torch
-        import torch.nn.functional as F
-
-        thought = torch.from_numpy(cells.layout.kind == THOUGHT).to(backbone.device)
-
-        def log_gate(layer: int, states: Tensor) -> Tensor:
-            score = backbone.part("gate", F.layer_norm(states, states.shape[-1:]))[:, layer]
-            if not torch.is_grad_enabled():
-                cells.reads.notes[f"gate_{layer}"] = torch.where(thought, score.sigmoid(), torch.nan)
-            return torch.where(thought, F.logsigmoid(score), 0.0)
-
-        states = backbone.blocks(backbone.embed(cells), cells, slots, last=True, key_gate=log_gate)
-        return backbone.finish(states)  # type: ignore[no-any-return]
+        return gated_forward(backbone, cells, slots)
 
     def chances(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
-        """p_j (R,): that a place speaks at this thought; q_j is learned, the last thought always speaks."""
-        import torch
-
-        q = backbone.part("speak", states).gather(1, (reads.slot - 1).clamp(min=0)[:, None]).squeeze(1)
-        last = torch.ones_like(reads.group, dtype=torch.bool)
-        last[:-1] = reads.group[1:] != reads.group[:-1]
-        q = torch.where(last, 1.0, q)
-        silent, p = torch.ones(reads.count, device=q.device), torch.zeros_like(q)
-        for slot in range(self.per_token + 1):
-            here = (reads.slot == slot).nonzero().squeeze(1)
-            group, chance = reads.group[here], q[here]
-            p = p.index_copy(0, here, silent[group] * chance)
-            silent = silent.index_copy(0, group, silent[group] * (1 - chance))
-        return p
+        """p_j (R,): that a place speaks at this thought."""
+        return speaking_chances(backbone.part("speak", states), reads, thoughts=self.per_token)
 
     def readout(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
         """emit=learned: log sum_j p_j p(x | R^j)."""
         if self.per_token == 0 or self.emit != "learned":
             return super().readout(backbone, states, reads)
-        import torch
-        import torch.nn.functional as F
-
-        p = self.chances(backbone, states, reads)
-        if not torch.is_grad_enabled():
-            noted = torch.full((len(reads.bill.cells_so_far),), torch.nan, device=p.device)
-            reads.notes["speaks"] = noted.index_copy(0, torch.from_numpy(reads.cells).to(p.device), p)
-        said = torch.softmax(backbone.head(states, reads), -1) * p.unsqueeze(1)
-        outputs = said.shape[1]
-        mixed = torch.zeros(reads.count, outputs, device=p.device).index_add(0, reads.group, said)
-        return F.pad(mixed, (0, -outputs % (2 * LANES)), value=1.0).log()[:, :outputs]
+        return mixed_log_probabilities(backbone.head(states, reads), self.chances(backbone, states, reads), reads)
 
     def loss(self, backbone: Any, states: Tensor, cells: Any, progress: float) -> Tensor:
         """emit=learned: sum_j p_j CE_j + ponder sum_j j p_j, a mean over text targets."""
