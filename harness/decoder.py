@@ -162,6 +162,8 @@ class Decoder:
         every: dict[int, Tensor] = {}
         broke: set[int] = set()
         ticks = np.zeros(len(self.accounts.passes))
+        most = self._shape.cells_per_token
+        self.slots.ensure(0, max((int(self.slots.lengths[f.row]) + most * (len(f.ids) + 1) for f in feeds), default=0))
         for group in grouped(feeds, self.slots.lengths, self._shape):
             layout, stream = self._lay(group)
             if np.isfinite(self.accounts.limits[self.account[[f.row for f in group]]]).any():
@@ -217,7 +219,6 @@ class Decoder:
         """One forward pass; keeps the last logits of each row, returns all of those that asked for every one."""
         first, span = feeds[0].row, feeds[-1].row - feeds[0].row + 1
         longest = int((self.slots.lengths[first : first + span] + layout.counts).max())
-        self.slots.ensure(self.slots.rows, longest)
         woven = (layout.kind == THOUGHT) | (layout.kind == PAUSE)
         charge = _CLASS_OF_ROLE[layout.role]
         if any(f.scored for f in feeds):
