@@ -141,6 +141,7 @@ class Alphabet:
         first = max(codec.size, self.end_id + 1)
         self.core_size = first  # text and END: the GPT-2 that every strategy shares
         self._ids = {special: first + i for i, special in enumerate((*SAYABLE, *INSERTED))} | {END: self.end_id}
+        self._heads: dict[tuple[Special, ...], IntArray] = {}
         self._specials = {i: special for special, i in self._ids.items()}
         self.sayable_end = first + len(SAYABLE)
         self.size = first + len(SAYABLE) + len(INSERTED)
@@ -154,6 +155,14 @@ class Alphabet:
     def head_ids(self, sayable: Iterable[Special]) -> list[int]:
         """The ids that a strategy's head computes: text, END, and the specials that it may say."""
         return [*range(self.core_size), *sorted(self.id_of(s) for s in sayable if s != END)]
+
+    def head_columns(self, ids: IntArray, sayable: tuple[Special, ...]) -> IntArray:
+        """Columns of the head for token ids (n,), -1 for ids that cannot be said."""
+        if sayable not in self._heads:
+            self._heads[sayable] = np.array(self.head_ids(sayable))
+        heads = self._heads[sayable]
+        columns = np.minimum(np.searchsorted(heads, ids), len(heads) - 1)
+        return np.where(heads[columns] == ids, columns, -1)
 
     def encode_many(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """All ids one after another, and how many each text has."""

@@ -25,7 +25,7 @@ from harness import bench_peers as peers
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.bench_turns import medians, over, result, same, seconds_of, turns
-from harness.feed import Feed
+from harness.feed import Feed, make_feed
 from harness.problem import Completion, Problem
 from harness.session import Job, Session
 from harness.spec import RunSpec, make_spec
@@ -122,8 +122,7 @@ def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Map
     spec = make_spec(strategy=strategy, task=task, settings=steady | dict(settings or {}))
     alphabet = make_alphabet(spec.task.alphabet())
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
-    count, context = spec.train.problems_per_update, spec.model.shape[3]
-    feed = Feed(task=spec.task, alphabet=alphabet, seed=spec.seed, problems_per_update=count, context_tokens=context)
+    feed = make_feed(spec, backbone)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)
     return Ours(spec, alphabet, backbone, feed, trainer)
 

@@ -1,8 +1,8 @@
 """Rows of text being decoded: feeding tokens, forking, rewinding, dropping; every forward pass of asking goes through `feed`.
 
-Same answers in any company: linears run on a multiple of 16 rows, attention on keys rounded up to a multiple of 8 (at least 16)
+Same answers in any company: linears run on a multiple of 4 rows, attention on keys rounded up to a multiple of 8 (at least 16)
 and at least 4 queries, so on CPU a row's numbers do not depend on the rows beside it, nor on how its text was cut into feeds
-(`bit_stable` in `harness.session` tests that at start-up). Knows nothing of solvers, sampling or problems.
+(`bit_stable` in `harness.evaluate` tests that at start-up). Knows nothing of solvers, sampling or problems.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Decoder:
         carried[carried_at] = True
         final[ends] = True
         asked = final | np.repeat([f.every for f in feeds], counts) if any(f.every for f in feeds) else final
-        stream = Stream(ids, roles, places, row, final)
+        stream = Stream(ids, roles, places, row, np.zeros_like(final))  # asking has no targets
         before = self.slots.lengths[first : last + 1]
         layout = lay(self.strategy, self.alphabet, stream, before=before, carried=carried, final=final, asked=asked)
         return layout, stream

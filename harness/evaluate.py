@@ -26,7 +26,7 @@ from harness.slots import FACTS
 from harness.spec import RunSpec
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
-from harness.wants import Judge, Likelihood, Reveal
+from harness.wants import Extend, Judge, Likelihood, Peek, Reveal
 
 FLUSH_LINES = 64
 Line = dict[str, Any]
@@ -281,7 +281,6 @@ def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
 
 def _in_cuts(spec: RunSpec, question: Question, said: tuple[int, ...], cuts: int) -> Callable[[], Any]:
     """A solver that feeds all but the last token in one or more pieces, then peeks."""
-    from harness.wants import Extend, Peek
 
     def solver() -> Any:
         row = yield from spec.strategy.ready(question)

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness.alphabet import Alphabet
+from harness.backbone import Backbone
 from harness.cells import Cells, lay, make_cells
 from harness.meter import Bill, block_flops, head_flops
 from harness.problem import Key, Problem, Question, Tokens
 from harness.seeds import generator
-from harness.spec import DIRECT_BASELINE
+from harness.spec import DIRECT_BASELINE, RunSpec
 from harness.strategy import PAUSE, THOUGHT, Strategy
 from harness.stream import Stream, encode
 from harness.task import Task
@@ -70,6 +71,17 @@ class Feed:
         return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=self._context_tokens)
 
 
+def make_feed(spec: RunSpec, backbone: Backbone) -> Feed:
+    """The feed of a run's last training phase."""
+    return Feed(
+        task=spec.task,
+        alphabet=backbone.alphabet,
+        seed=spec.seed,
+        problems_per_update=spec.train.problems_per_update,
+        context_tokens=backbone.context_tokens,
+    )
+
+
 def make_batch(
     strategy: Strategy, alphabet: Alphabet, stream: Stream, rows: int, *, device: torch.device, context_tokens: int
 ) -> Batch:
@@ -80,7 +92,9 @@ def make_batch(
     following = np.concatenate([stream.row[1:] == stream.row[:-1], [False]])
     is_target = np.concatenate([stream.target[1:], [False]]) & following
     next_ids = np.full(len(stream.ids), -1, dtype=np.int64)
-    next_ids[is_target] = _columns(stream.ids[1:][is_target[:-1]], alphabet.head_ids(strategy.sayable()))
+    next_ids[is_target] = alphabet.head_columns(stream.ids[1:][is_target[:-1]], strategy.sayable())
+    if (next_ids[is_target] < 0).any():
+        raise ValueError("a lesson's target is a special token that the strategy cannot say: name it in sayable()")
     last = np.full(rows, -1, dtype=np.int64)
     last[stream.row[is_target]] = np.flatnonzero(is_target)
     fed = np.arange(len(stream.ids)) <= last[stream.row]
@@ -94,15 +108,6 @@ def make_batch(
     cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed])
     woven = int(((layout.kind == THOUGHT) | (layout.kind == PAUSE)).sum())
     return Batch(cells, rows, len(layout.index) - woven, woven, int(is_target.sum()))
-
-
-def _columns(ids: IntArray, head_ids: list[int]) -> IntArray:
-    """The head's columns of token ids; ValueError if a lesson's target is a token that the strategy cannot say."""
-    heads = np.array(head_ids)
-    columns = np.minimum(np.searchsorted(heads, ids), len(heads) - 1)
-    if (heads[columns] != ids).any():
-        raise ValueError("a lesson's target is a special token that the strategy cannot say: name it in sayable()")
-    return columns
 
 
 def direct_flops(batch: Batch, *, layers: int, width: int, outputs: int) -> int:

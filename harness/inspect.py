@@ -11,7 +11,7 @@ from harness import records, storage
 from harness.backbone import Backbone
 from harness.evaluate import evaluate, ledger_json, trace_json
 from harness.learners import Reporter, Silent, learn
-from harness.problem import Answer, Question
+from harness.problem import Answer, Question, shown
 from harness.runs import compute_threads
 from harness.seeds import derive
 from harness.session import Job, Session
@@ -43,9 +43,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
     cells = trace_json(outcome)
     for cell in cells:
-        cell["text"] = None if cell["t"] is None else "".join(
-            p if isinstance(p, str) else p.name for p in backbone.alphabet.pieces([cell["t"]])
-        )  # fmt: skip
+        cell["text"] = None if cell["t"] is None else shown(backbone.alphabet.pieces([cell["t"]]))
     completion = None if answer.completion is None else answer.completion.text
     return {
         "question": parsed,

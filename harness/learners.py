@@ -16,7 +16,7 @@ import torch
 from harness import records, storage
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
-from harness.feed import Feed
+from harness.feed import Feed, make_feed
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.train import Spent, Trainer
@@ -79,13 +79,7 @@ def _train(
 ) -> Record:
     """Train to the end, write the weights, then learner.json, then drop the checkpoint."""
     started_s = time.monotonic()
-    feed = Feed(
-        task=spec.task,
-        alphabet=backbone.alphabet,
-        seed=spec.seed,
-        problems_per_update=spec.train.problems_per_update,
-        context_tokens=backbone.context_tokens,
-    )
+    feed = make_feed(spec, backbone)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=checkpoint_s, owner=folder.name)
     spent = trainer.run(lambda s, p, loss: reporter.training(spec, s, p, loss))
     storage.replace_file(folder / "model.safetensors", pack(state_of(backbone), {"learner": spec.learner_fingerprint()}))

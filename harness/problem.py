@@ -5,7 +5,7 @@ Knows nothing of tokens, models or scoring; every other module may import it, it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -105,6 +105,11 @@ class Document:
     text: str
 
 
+def shown(pieces: Iterable[str | Special]) -> str:
+    """Pieces as people read them."""
+    return "".join(p if isinstance(p, str) else p.name for p in pieces)
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What one attempt said.
@@ -121,7 +126,7 @@ class Completion:
     @property
     def text(self) -> str:
         """The pieces as people read them."""
-        return "".join(p if isinstance(p, str) else p.name for p in self.pieces)
+        return shown(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)

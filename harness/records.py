@@ -130,9 +130,10 @@ def find_run(name: str, results: Path) -> Path:
     raise ValueError(f"RUN: {problem}: {name!r}; give a run's folder, or one of these names: {known}")
 
 
-def run_folders(results: Path) -> Iterator[Path]:
-    """Folders of complete runs, sorted."""
-    yield from sorted(path.parent for path in (results / "runs").glob("*/*/*/run.json"))
+def run_folders(results: Path, *, task: str | None = None) -> Iterator[Path]:
+    """Folders of complete runs, of one task or of all, sorted."""
+    among = "*" if task is None else folder_name(task)
+    yield from sorted(path.parent for path in (results / "runs").glob(f"{among}/*/*/run.json"))
 
 
 def spec_of(record: Record) -> RunSpec:

@@ -31,6 +31,10 @@ class Feed:
     scored: bool = False
     every: bool = False
 
+    def without_last(self) -> Feed:
+        """All but the last token: behind a scored text's last one nothing is read."""
+        return Feed(self.row, self.ids[:-1], self.roles[:-1], self.places[:-1], self.scored, self.every)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -17,7 +17,7 @@ import torch
 from harness import records, storage, summary
 from harness.backbone import Backbone
 from harness.evaluate import bit_stable, evaluate
-from harness.feed import Feed
+from harness.feed import make_feed
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec, command_line
@@ -101,7 +101,7 @@ def compute_threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would cost. seconds are a guess from this machine's matmul rate."""
+    """What a run would cost. Of the last phase; seconds are a guess from one update here."""
 
     training_flops: float
     flops_per_update: int
@@ -115,13 +115,7 @@ def plan(spec: RunSpec) -> Plan:
     with compute_threads(spec.threads):
         alphabet = learner_alphabet(spec, None)
         backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
-        feed = Feed(
-            task=spec.task,
-            alphabet=alphabet,
-            seed=spec.seed,
-            problems_per_update=spec.train.problems_per_update,
-            context_tokens=backbone.context_tokens,
-        )
+        feed = make_feed(spec, backbone)
         batch = feed.batch(spec.strategy, 0, progress=0.0, device=backbone.device)
         started_s = time.monotonic()
         states = spec.strategy.forward(backbone, batch.cells, None)

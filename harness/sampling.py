@@ -49,14 +49,13 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
     return p
 
 
-def likelihood(logits: Tensor, ids: NDArray[np.int64], head_ids: NDArray[np.int64]) -> Likelihood:
-    """Of the tokens ``ids`` (n,), given logits (n, V) over ``head_ids`` (V,); ValueError if one of them cannot be said."""
-    if not len(ids):
+def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:
+    """Of the tokens in the head's ``columns`` (n,), given logits (n, V); ValueError if one of them, -1, cannot be said."""
+    if not len(columns):
         return Likelihood(0.0, 0, True)
-    columns = np.minimum(np.searchsorted(head_ids, ids), len(head_ids) - 1)
-    if (head_ids[columns] != ids).any():
+    if (columns < 0).any():
         raise ValueError("a continuation holds a special token that this strategy cannot say")
     column = torch.from_numpy(columns).to(logits.device)
-    logp = log_probabilities(logits[: len(ids)])
+    logp = log_probabilities(logits[: len(columns)])
     nats = -float(logp.gather(1, column[:, None]).double().sum())
-    return Likelihood(nats, len(ids), bool((logp.argmax(1) == column).all()))
+    return Likelihood(nats, len(columns), bool((logp.argmax(1) == column).all()))

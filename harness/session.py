@@ -133,7 +133,7 @@ class Session:
         return _LATER
 
     def _feeds_of(self, due: Sequence[tuple[int, Text]], *, scored: bool = False) -> list[Feed]:
-        """Feeds of texts by row; those of scored ones lack the last token, behind which nothing is read."""
+        """Feeds of texts by row. The last token of scored ones need not fit the context: it will not be fed."""
         rows = [row for row, _ in due]
         stream = encode([text for _, text in due], self._alphabet, places=self._decoder.texts[rows])
         longest = int(stream.places.max(initial=0)) + (0 if scored else 1)
@@ -141,7 +141,7 @@ class Session:
             raise ValueError(f"a text of {longest} tokens is longer than the context of {self._context} (model.context_tokens)")
         ids, roles, places = stream.ids.tolist(), stream.roles.tolist(), stream.places.tolist()
         starts = np.searchsorted(stream.row, np.arange(len(due) + 1)).tolist()
-        spans = [slice(a, max(a, b - scored)) for a, b in pairwise(starts)]
+        spans = [slice(a, b) for a, b in pairwise(starts)]
         return [Feed(r, ids[s], roles[s], places[s], scored, every=scored) for r, s in zip(rows, spans, strict=True)]
 
     def _generate(self, fiber: Fiber, want: wants.Generate) -> Any:
@@ -162,14 +162,14 @@ class Session:
         rows = self._decoder.fork(first, len(want.continuations))
         for row in rows[1:]:
             self._new_handle(fiber.live, row)
-        targets = {row: encode([text], self._alphabet).ids for row, text in zip(rows, want.continuations, strict=True)}
+        whole = self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True)
+        sayable = self._backbone.strategy.sayable()
+        columns = {f.row: self._alphabet.head_columns(np.array(f.ids, dtype=np.int64), sayable) for f in whole}
         head = {row: self._decoder.logits[row : row + 1].clone() for row in rows}
-        feeds = [f for f in self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True) if len(f.ids)]
+        feeds = [f.without_last() for f in whole if len(f.ids) > 1]
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
-            return [
-                likelihood(torch.cat([head[r], *([every[r]] if r in every else [])]), targets[r], self._head_ids) for r in rows
-            ]
+            return [likelihood(torch.cat([head[r], *([every[r]] if r in every else [])]), columns[r]) for r in rows]
 
         if not feeds:
             return result({})

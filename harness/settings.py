@@ -60,9 +60,6 @@ def convert(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> A
         return None
     if isinstance(value, str) and value.lower() in ("true", "false") and bool in (hint, *typing.get_args(hint)):
         value = value.lower() == "true"
-    number = hint is int or int in typing.get_args(hint)
-    if number and isinstance(value, str) and "e" in value.lower():
-        value = _whole(value)
     try:
         result = msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError:
@@ -73,15 +70,6 @@ def convert(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> A
         if outside or not math.isfinite(result):
             raise ValueError(f"{key}: expected {legal_values(field, hint)}, got {value!r}")
     return result
-
-
-def _whole(value: str) -> Any:
-    """'5e3' as 5000; anything else unchanged."""
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if math.isfinite(number) and number.is_integer() else value
 
 
 def hints(cls: type[Any]) -> dict[str, Any]:

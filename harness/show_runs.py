@@ -44,7 +44,7 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     strategy = make_spec(strategy=names["baseline"], task=names["task"]).strategy
     baseline = dataclasses.replace(spec, strategy=strategy)
     found = []
-    for folder in records.run_folders(results):
+    for folder in records.run_folders(results, task=registry.plugin_name(spec.task)):
         try:
             record = records.read_run(folder) | {"timing": records.read_timing(folder)}
         except ValueError as error:
