@@ -120,7 +120,7 @@ def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Map
     """A fresh learner at a steady learning rate."""
     steady = {"model.size": size, "train.warmup": 0, "train.decay_to": 1}
     spec = make_spec(strategy=strategy, task=task, settings=steady | dict(settings or {}))
-    alphabet = make_alphabet(spec.task.alphabet())
+    alphabet = make_alphabet(spec.alphabet)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
     feed = make_feed(spec, backbone)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)

@@ -30,7 +30,7 @@ Row = tuple[list[int], list[int]]  # token ids of a text, and its labels: the sa
 def peer_rows(feed: Feed, backbone: Backbone, alphabet: Alphabet, update: int, seed: int) -> list[Row]:
     """The texts of our update ``update``, as peers want them."""
     strategy, rng = backbone.strategy, generator(seed, "lessons", update)
-    problems = feed.problems(update, lines="worked_lines" in strategy.needs)
+    problems = feed.problems(update, lines="worked_lines" in strategy.needs())
     texts = [text for p in problems for text in strategy.lessons(p, progress=0.5, rng=rng)]
     stream = encode(texts, alphabet)
     rows: list[Row] = [([], []) for _ in texts]

@@ -35,7 +35,7 @@ def _entry(kind: registry.Kind, name: str) -> dict[str, Any]:
     ]
     facts = {"name": name, "summary": registry.first_line(cls), "source": cls.source, "version": cls.version}
     if kind == "strategy":
-        facts["needs"] = sorted(cls.needs)
+        facts["needs"] = sorted(cls().needs())
     return facts | {"settings": settings}
 
 

@@ -1,7 +1,7 @@
 """Every test problem or document -> one line in problems.jsonl.
 
 Lines stand in the problems' order; finished ones survive a crash, an unfinished problem starts again from its own seed. Knows the
-session and the record's line format; knows no metrics.
+session; knows no metrics.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,16 @@ import numpy as np
 from harness import storage
 from harness.backbone import Backbone
 from harness.documents import rolling_windows
-from harness.meter import CLASSES, Ledger
-from harness.problem import END, Answer, Document, Piece, Problem, Question, Text, Tokens
+from harness.jobs import Library
+from harness.lines import Line, document_line, question_line
+from harness.problem import END, Document, Piece, Problem, Question, Text, Tokens
 from harness.seeds import derive
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
-from harness.slots import FACTS
 from harness.spec import RunSpec
-from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
-from harness.wants import Extend, Judge, Likelihood, Peek, Reveal
+from harness.wants import Examples, Extend, Judge, Peek, Reveal
 
 FLUSH_LINES = 64
-Line = dict[str, Any]
 Progress = Callable[[int, int], None]  # problems done, problems in all
 
 
@@ -79,7 +78,7 @@ def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float) -> Exami
 
 def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Examination:
     """Two jobs a problem: to solve it, and, as an instrument that costs the strategy nothing, the likelihood of the key."""
-    strategy = spec.strategy
+    strategy, examples = spec.strategy, library_of(spec)
 
     def jobs(index: int) -> list[Job]:
         problem = problems[index]
@@ -87,8 +86,8 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Ex
         seed = derive(spec.seed, "ask", question.id)
         oracle = oracle_of(spec.task, problem)
         return [
-            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle),
-            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle),
+            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle, examples),
+            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples),
         ]
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
@@ -115,57 +114,14 @@ def oracle_of(task: Task, problem: Problem) -> Callable[[Any], Any]:
     return answer
 
 
-def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome) -> Line:
-    """The record's line of one problem."""
-    answer = solved.value if isinstance(solved.value, Answer) else Answer(None)
-    completion = answer.completion
-    likelihood: Likelihood = scored.value[0]
-    return {
-        "id": problem.question.id,
-        "question": problem.question.text,
-        "trace": trace_json(solved),
-        "completion": None if completion is None else completion.text,
-        "answer": answer.text,
-        "key": problem.key.answer,
-        "score": task.grade(problem, answer.text),
-        "difficulty": problem.difficulty,
-        "weight": problem.weight,
-        **ledger_json(solved.ledger),
-        "stop": "budget" if completion is None else completion.stop,
-        "oracle": solved.used_key,
-        "notes": solved.trace.notes | {k: list(v) for k, v in answer.notes.items()},
-        "nats": likelihood.nats,
-        "targets": likelihood.tokens,
-    }
+def library_of(spec: RunSpec) -> Library:
+    """Gives worked examples of the train split, the same for every question of a seed."""
 
+    @lru_cache(maxsize=64)
+    def examples(want: Examples) -> tuple[Problem, ...]:
+        return tuple(spec.task.problems("train", seed=spec.seed, start=want.start, count=want.count))
 
-def trace_json(outcome: Outcome) -> list[Line]:
-    """Cells as the record holds them."""
-    names = dict(enumerate(FACTS))
-    cells = []
-    for cell in outcome.trace.cells:
-        facts = {names[i]: value for i, value in enumerate(cell)}
-        cells.append(
-            {
-                "t": None if facts["kind"] == THOUGHT else facts["embed"],
-                "kind": KINDS[facts["kind"]],
-                "place": facts["place"],
-                "read": bool(facts["read"]),
-                "class": CLASSES[facts["charge"]],
-            }
-        )
-    return cells
-
-
-def ledger_json(ledger: Ledger) -> Line:
-    """A ledger as the record holds it."""
-    return {
-        "flops": ledger.by_class(),
-        "serial_passes": ledger.serial_passes,
-        "text_tokens": ledger.text_tokens,
-        "woven_tokens": ledger.woven_tokens,
-        "kv_bytes": ledger.peak_kv_bytes,
-    }
+    return examples
 
 
 def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], limit_flops: float) -> Examination:
@@ -187,41 +143,6 @@ def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], lim
         return document_line(documents[index], outcomes)
 
     return Examination([d.id for d in documents], jobs, line)
-
-
-def document_line(document: Document, outcomes: list[Outcome]) -> Line:
-    """The record's line of one document: its windows one after another."""
-    likelihoods: list[Likelihood] = [o.value[0] for o in outcomes]
-    nats, targets = sum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
-    total = Ledger()
-    notes: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        total.flops += outcome.ledger.flops
-        total.serial_passes += outcome.ledger.serial_passes
-        total.text_tokens += outcome.ledger.text_tokens
-        total.woven_tokens += outcome.ledger.woven_tokens
-        total.peak_kv_bytes = max(total.peak_kv_bytes, outcome.ledger.peak_kv_bytes)
-        for name, values in outcome.trace.notes.items():
-            notes.setdefault(name, []).extend(values)
-    return {
-        "id": document.id,
-        "question": None,
-        "trace": [cell for outcome in outcomes for cell in trace_json(outcome)],
-        "completion": None,
-        "answer": None,
-        "key": None,
-        "score": nats / max(targets, 1),
-        "difficulty": 0,
-        "weight": 1.0,
-        **ledger_json(total),
-        "stop": "end",
-        "oracle": any(o.used_key for o in outcomes),
-        "notes": notes,
-        "nats": nats,
-        "targets": targets,
-        "bytes": len(document.text.encode()),
-        "windows": [o.ledger.text_tokens + o.ledger.woven_tokens for o in outcomes],
-    }
 
 
 def _in_order(session: Session, examination: Examination, done: int) -> Iterator[Line]:

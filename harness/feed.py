@@ -65,7 +65,7 @@ class Feed:
     def batch(self, strategy: Strategy, update: int, *, progress: float, device: torch.device) -> Batch:
         """The cells of one update under a strategy."""
         rng = generator(self._seed, "lessons", update)
-        problems = self.problems(update, lines="worked_lines" in strategy.needs)
+        problems = self.problems(update, lines="worked_lines" in strategy.needs())
         texts = [text for p in problems for text in strategy.lessons(p, progress=progress, rng=rng)]
         stream = encode(texts, self._alphabet)
         return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=self._context_tokens)

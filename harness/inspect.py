@@ -9,8 +9,9 @@ from typing import Any
 
 from harness import records, storage
 from harness.backbone import Backbone
-from harness.evaluate import evaluate, ledger_json, trace_json
+from harness.evaluate import evaluate, library_of
 from harness.learners import Reporter, Silent, learn
+from harness.lines import ledger_json, trace_json
 from harness.problem import Answer, Question, shown
 from harness.runs import compute_threads
 from harness.seeds import derive
@@ -37,7 +38,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     example = spec.task.problems("test", seed=spec.seed, start=0, count=1)[0].question if spec.task.kind == "questions" else None
     caps = (example.answer_cap_tokens, example.lines_cap_tokens) if example else (64, 0)
     question = Question("asked", parsed, *caps)
-    job = Job("asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed))
+    job = Job("asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed), examples=library_of(spec))
     with compute_threads(spec.threads):
         outcome = next(iter(Session(backbone, reference_layers=spec.model.reference_layers).run([job])))
     answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from harness import records, storage
+from harness import records, registry, storage
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.feed import Feed, make_feed
@@ -58,6 +58,7 @@ def learn(
     if before is not None and not complete:
         first = learn(before, results=results, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
     alphabet = learner_alphabet(spec, folder, first=first[0].alphabet if first else None)
+    _check_wording(spec, alphabet)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
     if complete:
         learner = records.read_record(folder, name="learner.json")
@@ -72,6 +73,17 @@ def learn(
     backbone.to(torch.device(device))
     learner = _train(spec, backbone, folder, checkpoint_s, reporter, first[1] if first else None, device)
     return backbone.eval(), learner
+
+
+def _check_wording(spec: RunSpec, alphabet: Alphabet) -> None:
+    """ValueError if the alphabet cannot spell the strategy's own words: before training, not after it."""
+    try:
+        alphabet.encode_many(list(spec.strategy.wording()))
+    except ValueError as error:
+        raise ValueError(
+            f"strategy {registry.plugin_name(spec.strategy)} has words in its prompts that the alphabet cannot spell ({error}); "
+            "choose a task in bytes, or --set model.alphabet=bytes"
+        ) from None
 
 
 def _train(
@@ -119,8 +131,7 @@ def learner_alphabet(spec: RunSpec, folder: Path | None, *, first: Alphabet | No
 
     first: the alphabet of the pretraining run, if that has just been loaded.
     """
-    root = spec.pretrained() or spec
-    wanted = root.task.alphabet()
+    root, wanted = spec.pretrained() or spec, spec.alphabet
     if not wanted.startswith("bpe:"):
         return make_alphabet(wanted)
     kept = None if folder is None else folder / "tokenizer.json"

@@ -114,14 +114,15 @@ def shown(pieces: Iterable[str | Special]) -> str:
 class Completion:
     """What one attempt said.
 
-    pieces: strings and the specials between them, END left out; ids: the same as tokens, END included where it was said.
-    stop: "end" (a stop token was said), "cap", or "budget".
+    pieces: strings and the specials between them, without the stop that ended it; ids: all that was said, as tokens.
+    stop: "end" (a stop was said), "cap", or "budget"; stopped_by: which stop it was.
     """
 
     pieces: tuple[str | Special, ...]
     ids: tuple[int, ...]
     logprob_nats: float
     stop: str
+    stopped_by: str | Special | None = None
 
     @property
     def text(self) -> str:

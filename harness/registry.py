@@ -5,6 +5,7 @@ Knows how to find and load classes; imports a plugin's module only when its name
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -45,6 +46,16 @@ def find(kind: Kind, name: str) -> type[Any]:
     for entry in entry_points(group=f"harness.{package}", name=name):
         return _checked(kind, name, importlib.import_module(entry.module), entry.attr or None)
     raise unknown(kind, name, names(kind))
+
+
+def tasks_that_offer(needed: frozenset[str]) -> list[str]:
+    """Names of the tasks that offer all of this at their default settings."""
+    able = []
+    for name in names("task"):
+        with contextlib.suppress(ValueError):  # a task may have no defaults, or be broken
+            if needed <= find("task", name)().offers():
+                able.append(name)
+    return able
 
 
 def plugin_name(instance: Any) -> str:

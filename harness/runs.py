@@ -15,12 +15,14 @@ from pathlib import Path
 import torch
 
 from harness import records, storage, summary
+from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.evaluate import bit_stable, evaluate
-from harness.feed import make_feed
+from harness.feed import Batch, make_feed
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.records import Record
-from harness.spec import SCHEMA, RunSpec, command_line
+from harness.spec import SCHEMA, RunSpec
+from harness.spec_text import command_line
 from harness.weights import make_backbone
 
 
@@ -101,17 +103,23 @@ def compute_threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would cost. Of the last phase; seconds are a guess from one update here."""
+    """What a run would cost, its pretraining included. Seconds are a guess from one update a phase here."""
 
     training_flops: float
     flops_per_update: int
     updates: int
     seconds: float
     disk_bytes: int
+    pretraining: Plan | None = None
+
+
+BYTES_PER_CELL, BYTES_PER_LINE = 55, 650  # of problems.jsonl, roughly (measured: 52-58 a cell of the trace, the rest of a line)
 
 
 def plan(spec: RunSpec) -> Plan:
     """Estimate a run by its first batch, without training (`--dry-run`)."""
+    earlier = spec.pretrained()
+    before = None if earlier is None else plan(earlier)
     with compute_threads(spec.threads):
         alphabet = learner_alphabet(spec, None)
         backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
@@ -122,9 +130,23 @@ def plan(spec: RunSpec) -> Plan:
         spec.strategy.loss(backbone, states, batch.cells, 0.0).backward()
         update_s = (time.monotonic() - started_s) * 1.2
     flops = batch.cells.bill.total_flops
-    if flops > spec.train.flops:
+    if flops > spec.train.flops > 0:
         raise ValueError(f"--train-flops: {spec.train.flops:.3g} is less than one update, which takes {flops:.3g}")
     updates = math.floor(spec.train.flops / flops)
-    parameters = sum(p.numel() for p in backbone.parameters())
-    disk = 4 * parameters + 3000 * spec.infer.problems
-    return Plan(spec.train.flops, flops, updates, updates * update_s, disk)
+    disk = 4 * sum(p.numel() for p in backbone.parameters())
+    seconds = updates * update_s
+    if before is None:
+        return Plan(spec.train.flops, flops, updates, seconds, disk + _lines_bytes(spec, batch, backbone.alphabet))
+    disk += before.disk_bytes + _lines_bytes(spec, batch, backbone.alphabet)
+    return Plan(spec.train.flops, flops, updates, seconds + before.seconds, disk, before)
+
+
+def _lines_bytes(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> int:
+    """Size of problems.jsonl: a few problems or documents stand for all, cells as in training."""
+    cells_per_token = len(batch.cells.layout.index) / max(batch.text_tokens, 1)
+    if spec.task.kind == "documents":
+        documents = list(spec.task.documents("test"))[: spec.infer.problems]
+        lines, tokens = len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
+    else:
+        lines, tokens = spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples
+    return int(tokens * cells_per_token * BYTES_PER_CELL + lines * BYTES_PER_LINE)

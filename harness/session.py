@@ -50,7 +50,7 @@ class Session:
             wants.Start: self._start, wants.Extend: self._extend, wants.Generate: self._generate, wants.Score: self._score,
             wants.Peek: self._peek, wants.Fork: self._fork, wants.Mark: self._mark, wants.Rewind: self._rewind,
             wants.Drop: self._drop, wants.Gather: self._gather, wants.Judge: self._consult, wants.Reveal: self._consult,
-            wants.Note: self._note,
+            wants.Note: self._note, wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
         }  # fmt: skip
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -146,13 +146,12 @@ class Session:
 
     def _generate(self, fiber: Fiber, want: wants.Generate) -> Any:
         row = fiber.live.rows[want.row.number]
-        stops = frozenset(self._alphabet.id_of(s) for s in want.stops)
         cap = min(want.cap_tokens, self._context - int(self._decoder.texts[row]))
         if cap <= 0:
             return Completion((), (), 0.0, "cap")
         key = derive(fiber.live.job.seed, "sampling", f"{want.row.number}/{fiber.live.drawn}")
         fiber.live.drawn += 1
-        self._writing[row] = Writing(fiber, want, stops, cap, key)
+        self._writing[row] = Writing(fiber, want, self._alphabet, cap, key)
         return _LATER
 
     def _score(self, fiber: Fiber, want: wants.Score) -> Any:
@@ -251,23 +250,21 @@ class Session:
 
     def _say(self, row: int, writing: Writing, token: int, nats: float) -> bool:
         """Add one token to a writing row; True if its fiber was resumed."""
-        writing.ids.append(token)
-        writing.nats += nats
-        stopped = token in writing.stops
+        role = writing.say(token, nats)
+        stopped = writing.stopped_by is not None
         if (stopped and token == self._alphabet.end_id) or (not stopped and len(writing.ids) >= writing.cap):
             self._end_writing(row, "end" if stopped else "cap")  # nothing is read behind this token: it is not fed
             return True
-        place, role = int(self._decoder.texts[row]), ROLES.index(writing.want.role)
-        self._feeds.append(Feed(row, (token,), (role,), (place,)))
+        self._feeds.append(Feed(row, (token,), (ROLES.index(role),), (int(self._decoder.texts[row]),)))
         if stopped:
             del self._writing[row]
-            completion = writing.completion(self._alphabet, "end")
+            completion = writing.completion("end")
             self._waiting.append(Waiting(writing.fiber, {row}, lambda _: completion))
         return False
 
     def _end_writing(self, row: int, stop: str) -> None:
         writing = self._writing.pop(row)
-        self._send(writing.fiber, writing.completion(self._alphabet, stop))
+        self._send(writing.fiber, writing.completion(stop))
 
     def _feed(self) -> None:
         """Feed all that is due, then wake whoever waited for it."""

@@ -17,7 +17,8 @@ from rich.table import Table
 from harness import records, registry, stats
 from harness.records import Record
 from harness.show import console, to_stderr
-from harness.spec import RunSpec, command_line, make_spec
+from harness.spec import RunSpec, make_spec
+from harness.spec_text import command_line
 
 
 def print_runs(record: Record, spec: RunSpec, results: Path) -> None:

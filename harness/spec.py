@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ class ModelSpec:
 
     size: Literal["xs", "s", "m", "gpt2"] = setting("s", doc="layers x width: 2x64, 4x128, 6x384, 12x768")
     path: str | None = setting(None, doc="folder or hub name of a pretrained GPT-2 to start from")
+    alphabet: str | None = setting(None, doc="the alphabet, if not the task's: gpt2, bytes, tokenizer:FOLDER, bpe:SIZE")
     layers: int | None = setting(None, doc="blocks, if not the size's", low=1, high=96)
     width: int | None = setting(None, doc="width, if not the size's", low=4, high=8192)
     heads: int | None = setting(None, doc="heads, if not the size's; must divide the width", low=1, high=128)
@@ -62,7 +62,7 @@ class ModelSpec:
 class TrainSpec:
     """One phase of training. Every strategy meets the same problems at the same update."""
 
-    flops: float = setting(3e12, doc="training budget in FLOPs, forward and backward", low=1, high=1e24)
+    flops: float = setting(3e12, doc="training budget in FLOPs, forward and backward; 0: none", low=0, high=1e24)
     match: Literal["flops", "tokens", "examples"] = setting(
         "flops", doc="what equals plain training's consumption at the budget: FLOPs, text tokens, or examples"
     )
@@ -126,6 +126,11 @@ class RunSpec:
         spec["strategy"] = plugin_json(self.strategy, asked=False)
         spec["task"] = plugin_json(self.task, asked=False)
         return digest({k: v for k, v in spec.items() if k not in ("infer", "seed")})
+
+    @property
+    def alphabet(self) -> str:
+        """The alphabet that is asked for: the model's, else that of the first phase's task."""
+        return self.model.alphabet or (self.pretraining or self.phase).task.alphabet()
 
     def pretrained(self) -> RunSpec | None:
         """The run that this one starts from, as a spec of its own, so that everyone who starts from it shares it."""
@@ -205,9 +210,13 @@ def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]
     made_task: Task = build(registry.find("task", task), groups["task"], prefix=f"{prefix}task")
     made_strategy: Strategy = build(registry.find("strategy", strategy), groups["strategy"], prefix=f"{prefix}strategy")
     train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
-    missing = made_strategy.needs - made_task.offers()
+    missing = made_strategy.needs() - made_task.offers()
     if missing:
-        raise ValueError(f"strategy {strategy} needs a task with {', '.join(sorted(missing))}; {task} does not offer that")
+        raise ValueError(
+            f"strategy {strategy} at these settings needs a task with {', '.join(sorted(missing))}, which {task} does not offer; "
+            f"these do: {', '.join(registry.tasks_that_offer(made_strategy.needs())) or 'none'}"
+        )
+    made_strategy.suits(made_task)
     return Phase(strategy=made_strategy, task=made_task, train=train)
 
 
@@ -256,45 +265,3 @@ def _phase_from_json(spec: Mapping[str, Any]) -> Phase:
             raise ValueError(f"{kind} {spec[kind]['name']} is at version {cls.version}, the spec was written by another")
         plugins[kind] = build(cls, values, prefix=kind)
     return Phase(strategy=plugins["strategy"], task=plugins["task"], train=build(TrainSpec, spec["train"], prefix="train"))
-
-
-def changed_settings(spec: RunSpec) -> dict[str, Any]:
-    """The dotted settings that make this spec from its plugins' names: those that differ from the defaults."""
-    plain = make_spec(
-        strategy=registry.plugin_name(spec.strategy), task=registry.plugin_name(spec.task), settings=_set_of(spec, "task")
-    ).to_json()
-    own, changed = spec.to_json(), _set_of(spec, "task")
-    for group in ("strategy", "model", "train", "infer"):
-        changed |= {f"{group}.{k}": v for k, v in own[group].items() if plain[group].get(k) != v}
-    if spec.pretraining is not None:
-        before = phase_json(spec.pretraining)
-        for kind in ("strategy", "task"):
-            changed[f"pretraining.{kind}"] = before[kind]["name"]
-            changed |= {f"pretraining.{kind}.{k}": v for k, v in before[kind].items() if k not in ("name", "version")}
-        changed |= {f"pretraining.train.{k}": v for k, v in before["train"].items()}
-    return changed
-
-
-def _set_of(spec: RunSpec, kind: registry.Kind) -> dict[str, Any]:
-    """Settings of one plugin that differ from its own defaults."""
-    plugin = getattr(spec, kind)
-    defaults = {f.name: f.default for f in dataclasses.fields(plugin)}
-    return {f"{kind}.{k}": v for k, v in to_json(plugin).items() if defaults[k] != v}
-
-
-def command_line(spec: RunSpec) -> str:
-    """The canonical command that makes this run, without --results and --json."""
-    words = ["python", "-m", "harness", "run", "--strategy", registry.plugin_name(spec.strategy)]
-    words += ["--task", registry.plugin_name(spec.task), "--seed", str(spec.seed), "--threads", str(spec.threads)]
-    for key, value in changed_settings(spec).items():
-        words += ["--set", f"{key}={_setting_text(value)}"]
-    return shlex.join(words)
-
-
-def _setting_text(value: Any) -> str:
-    """A setting's value as it is typed."""
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text
+from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text, shown
 from harness.settings import setting
-from harness.wants import GREEDY, Generate, Likelihood, Row, Sampler, Score, Solver, Start
+from harness.wants import GREEDY, Extend, Generate, Likelihood, Row, Sampler, Score, Solver, Start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from harness.backbone import Backbone
     from harness.cells import Cells, Reads
     from harness.slots import Slots
+    from harness.task import Task
 
-__all__ = ["KINDS", "NOTHING", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting"]
+__all__ = [
+    "KINDS", "NOTHING", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting", "think_aloud",
+]  # fmt: skip
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -91,23 +94,43 @@ class Sight:
     gated: Tensor | None = None
 
 
+def think_aloud(row: Row, mark: Special, cap_tokens: int, sampler: Sampler) -> Solver[Row]:
+    """Say worked lines; leave the row behind the mark, which is given where the model did not say it."""
+    lines: Completion = yield Generate(row, cap_tokens, sampler, "thought", (mark, END))
+    if lines.stopped_by != mark:
+        row = yield Extend(row, (Piece(mark, "thought"),))
+    return row
+
+
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
     """Subclass as a frozen, keyword-only dataclass in ``strategies/NAME.py``; its first docstring line is what `list` shows.
 
     Fields are settings, each marked learn or ask (see `setting`). dials: fields that an inference budget may turn, with their
-    values. needs: what a task must offer. version: raised when a fix changes results. known_failures: check name -> reason.
+    values. version: raised when a fix changes results. known_failures: check name -> reason.
     neutral: settings that, whatever the others, equal plain training and asking bit for bit. variants: settings on which the
     model checks run too.
     """
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = ""
-    needs: ClassVar[frozenset[str]] = frozenset()
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {}
     known_failures: ClassVar[Mapping[str, str]] = {}
     neutral: ClassVar[Mapping[str, Any]] = {}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ()
+
+    # What it can run on
+
+    def needs(self) -> frozenset[str]:
+        """What a task must offer at these settings, of `Task.offers`."""
+        return frozenset()
+
+    def suits(self, task: Task) -> None:
+        """ValueError if these settings cannot work on this task (a cap shorter than its lines, say); it names both."""
+
+    def wording(self) -> Sequence[str]:
+        """Texts of its own that it puts into prompts: the alphabet must be able to spell them, before anything is trained."""
+        return ()
 
     # 1. What is said?
 
@@ -123,9 +146,16 @@ class Strategy:
         """What the model is given before it speaks."""
         return (Piece(question.text, "prompt"),)
 
+    def answer_mark(self) -> Special | None:
+        """What the model says between its worked lines and its answer (name it in `sayable`); None: it says the answer only."""
+        return None
+
     def read(self, completion: Completion) -> str | None:
         """The answer in what was said; None if there is none (a cap was met first). At the end of a budget the draft counts."""
-        return None if completion.stop == "cap" else completion.text
+        said, mark = completion.pieces, self.answer_mark()
+        if completion.stop == "cap" or (mark is not None and mark not in said):
+            return None
+        return shown(said if mark is None else said[said.index(mark) + 1 :])
 
     # 2. What is woven in?
 
@@ -168,8 +198,10 @@ class Strategy:
         return row
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
-        """Finish one completion from a ready row."""
-        completion: Completion = yield Generate(row, question.answer_cap_tokens, sampler)
+        """Finish one completion from a ready row: worked lines up to the mark, if there is one, and the answer."""
+        mark = self.answer_mark()
+        cap = question.answer_cap_tokens + (0 if mark is None else question.lines_cap_tokens)
+        completion: Completion = yield Generate(row, cap, sampler, mark=mark)
         return completion
 
     def solve(self, question: Question) -> Solver[Answer]:
@@ -179,8 +211,10 @@ class Strategy:
         return Answer(self.read(completion), completion)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
-        """Log-likelihood of each continuation after thinking."""
+        """Log-likelihood of each continuation after thinking: after greedy worked lines, if it says such."""
         row = yield from self.ready(question)
+        if (mark := self.answer_mark()) is not None:
+            row = yield from think_aloud(row, mark, question.lines_cap_tokens, GREEDY)
         likelihoods: list[Likelihood] = yield Score(row, continuations)
         return likelihoods
 

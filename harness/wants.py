@@ -63,7 +63,9 @@ class Extend:
 class Generate:
     """-> Completion. Say tokens until one of ``stops`` or ``cap_tokens``; a stop other than END is fed, END is not.
 
-    role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded.
+    role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded. mark: what is said up to and
+    including this special is thought, what comes after has the ``role``. until: strings that stop it too, the last token fed;
+    the completion's pieces end before the string.
     """
 
     row: Row
@@ -71,6 +73,8 @@ class Generate:
     sampler: Sampler = GREEDY
     role: Role = "answer"
     stops: tuple[Special, ...] = (END,)
+    mark: Special | None = None
+    until: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,14 @@ class Reveal:
     """-> the key's worked lines. Uses the key: the record is marked as an oracle's."""
 
     what: Literal["lines"] = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """-> tuple[Problem, ...]: problems ``start`` .. ``start + count - 1`` of the train split, with their worked lines."""
+
+    count: int
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -502,4 +502,6 @@ class Needy(Strategy):
     """Needs what no task offers."""
 
     source = "tests"
-    needs: ClassVar[frozenset[str]] = frozenset({"miracles"})
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"miracles"})

@@ -212,7 +212,8 @@ def test_targets_are_columns_of_the_head(tmp_path: Path) -> None:
     """A strategy that may say one special of several, which is not the first: it must learn to say that one."""
     path = tmp_path / "my_idea.py"
     more = """
-    needs = frozenset({"worked_lines"})
+    def needs(self):
+        return frozenset({"worked_lines"})
 
     def sayable(self):
         return (EOT,)

@@ -21,7 +21,7 @@ from torch import Tensor
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells
-from harness.evaluate import bit_stable
+from harness.evaluate import bit_stable, library_of, oracle_of
 from harness.feed import Batch, Feed
 from harness.problem import ROLES, Piece, Problem, Question, Text, Tokens
 from harness.session import Job, Outcome, Session
@@ -149,8 +149,10 @@ class Context:
         return feed.batch(taught, 0, progress=0.5, device=self.backbone.device)
 
     def solve(self, jobs: Sequence[Job], *, rows: int = 128, backbone: Backbone | None = None) -> dict[str, Outcome]:
-        """Outcomes by the jobs' names."""
-        return {o.job.name: o for o in Session(backbone or self.backbone, rows=rows).run(jobs)}
+        """Outcomes by the jobs' names. A job without an oracle is told the first problem's key."""
+        oracle, examples = oracle_of(self.task, self.problems[0]), library_of(self.spec)
+        given = [dataclasses.replace(job, oracle=job.oracle or oracle, examples=examples) for job in jobs]
+        return {o.job.name: o for o in Session(backbone or self.backbone, rows=rows).run(given)}
 
     def machine_is_exact(self) -> bool:
         """Whether plain training's bits survive company here: a fact about the machine, whatever the strategy."""

@@ -139,7 +139,7 @@ class Bench:
             yield judged(plugin_check, partial(plugin_check, strategy, name), strategy=name, known=strategy.known_failures)
         fitting = 0
         for task_name, task in tasks.items():
-            lacking = strategy.needs - task.offers()
+            lacking = strategy.needs() - task.offers()
             if lacking:
                 why = f"the task does not offer {', '.join(sorted(lacking))}"
                 yield CheckResult("needs", name, task_name, "skipped", why, 0.0, "The task offers what the strategy needs.")

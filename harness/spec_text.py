@@ -1,0 +1,56 @@
+"""Specs as people type them: the settings that differ from the defaults, and the command that makes a run.
+
+Knows specs; reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+from harness import registry
+from harness.settings import to_json
+from harness.spec import RunSpec, make_spec, phase_json
+
+
+def changed_settings(spec: RunSpec) -> dict[str, Any]:
+    """The dotted settings that make this spec from its plugins' names: those that differ from the defaults."""
+    plain = make_spec(
+        strategy=registry.plugin_name(spec.strategy), task=registry.plugin_name(spec.task), settings=_set_of(spec, "task")
+    ).to_json()
+    own, changed = spec.to_json(), _set_of(spec, "task")
+    for group in ("strategy", "model", "train", "infer"):
+        changed |= {f"{group}.{k}": v for k, v in own[group].items() if plain[group].get(k) != v}
+    if spec.pretraining is not None:
+        before = phase_json(spec.pretraining)
+        for kind in ("strategy", "task"):
+            changed[f"pretraining.{kind}"] = before[kind]["name"]
+            changed |= {f"pretraining.{kind}.{k}": v for k, v in before[kind].items() if k not in ("name", "version")}
+        changed |= {f"pretraining.train.{k}": v for k, v in before["train"].items()}
+    return changed
+
+
+def _set_of(spec: RunSpec, kind: registry.Kind) -> dict[str, Any]:
+    """Settings of one plugin that differ from its own defaults."""
+    plugin = getattr(spec, kind)
+    defaults = {f.name: f.default for f in dataclasses.fields(plugin)}
+    return {f"{kind}.{k}": v for k, v in to_json(plugin).items() if defaults[k] != v}
+
+
+def command_line(spec: RunSpec) -> str:
+    """The canonical command that makes this run, without --results and --json."""
+    words = ["python", "-m", "harness", "run", "--strategy", registry.plugin_name(spec.strategy)]
+    words += ["--task", registry.plugin_name(spec.task), "--seed", str(spec.seed), "--threads", str(spec.threads)]
+    for key, value in changed_settings(spec).items():
+        words += ["--set", f"{key}={_setting_text(value)}"]
+    return shlex.join(words)
+
+
+def _setting_text(value: Any) -> str:
+    """A setting's value as it is typed."""
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
