@@ -51,6 +51,7 @@ class Session:
             wants.Peek: self._peek, wants.Fork: self._fork, wants.Mark: self._mark, wants.Rewind: self._rewind,
             wants.Drop: self._drop, wants.Gather: self._gather, wants.Judge: self._consult, wants.Reveal: self._consult,
             wants.Note: self._note, wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
+            wants.Count: lambda _, want: len(self._alphabet.encode(want.text)),
         }  # fmt: skip
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.meter import OutOfBudget
 from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text, shown
 from harness.settings import setting
 from harness.wants import GREEDY, Extend, Generate, Likelihood, Row, Sampler, Score, Solver, Start
@@ -193,28 +194,38 @@ class Strategy:
     # 5. How is an answer sought?
 
     def ready(self, question: Question) -> Solver[Row]:
-        """Think; leave a row whose next token is the answer's."""
+        """Think; leave a row whose next token is the answer's: behind greedy worked lines, if it says such."""
+        row: Row = yield Start(self.prompt(question))
+        if (mark := self.answer_mark()) is not None:
+            row = yield from think_aloud(row, mark, question.lines_cap_tokens, GREEDY)
+        return row
+
+    def start(self, question: Question) -> Solver[Row]:
+        """Leave a row that attempts start from: a ready one, unless worked lines are part of what an attempt says."""
+        if self.answer_mark() is None:
+            return (yield from self.ready(question))
         row: Row = yield Start(self.prompt(question))
         return row
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
-        """Finish one completion from a ready row: worked lines up to the mark, if there is one, and the answer."""
+        """Finish one completion from a started row: worked lines up to the mark, if there is one, and the answer."""
         mark = self.answer_mark()
         cap = question.answer_cap_tokens + (0 if mark is None else question.lines_cap_tokens)
         completion: Completion = yield Generate(row, cap, sampler, mark=mark)
         return completion
 
     def solve(self, question: Question) -> Solver[Answer]:
-        """One answer: by default a greedy attempt."""
-        row = yield from self.ready(question)
-        completion = yield from self.attempt(question, row, GREEDY)
+        """One answer: by default a greedy attempt; none if the budget ends before anything is said."""
+        try:
+            row = yield from self.start(question)
+            completion = yield from self.attempt(question, row, GREEDY)
+        except OutOfBudget:
+            completion = Completion((), (), 0.0, "budget")
         return Answer(self.read(completion), completion)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
-        """Log-likelihood of each continuation after thinking: after greedy worked lines, if it says such."""
+        """Log-likelihood of each continuation after thinking."""
         row = yield from self.ready(question)
-        if (mark := self.answer_mark()) is not None:
-            row = yield from think_aloud(row, mark, question.lines_cap_tokens, GREEDY)
         likelihoods: list[Likelihood] = yield Score(row, continuations)
         return likelihoods
 

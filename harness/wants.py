@@ -153,6 +153,13 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """-> int: how many tokens a text has in the model's alphabet."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """-> None. Keep a named list of numbers for the record, e.g. values of tree nodes."""
 

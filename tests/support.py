@@ -233,7 +233,7 @@ def jobs_of(how: Strategy, problems: Iterable[Problem], sampler: Sampler = GREED
     """One solving job for each problem; each attempt is greedy or sampled."""
 
     def solve(p: Problem) -> Any:
-        row = yield from how.ready(p.question)
+        row = yield from how.start(p.question)
         completion = yield from how.attempt(p.question, row, sampler)
         return Answer(how.read(completion), completion)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import time
 from pathlib import Path
 
 import broken
@@ -53,26 +52,40 @@ def failures(results: list[CheckResult]) -> list[str]:
     return [f"{r.check} ({r.strategy}, {r.task}): {r.message}" for r in results if r.status == "failed"]
 
 
-def test_every_check_passes_on_every_plugin() -> None:
+TRAINED = {"memorises", "random_tokens_teach_nothing", "same_seed_same_weights", "resumes"}
+EVERYDAY_TASKS = ["arithmetic", "language_model"]  # the full cross is slow
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_check_passes_on_every_task(name: str) -> None:
+    assert not failures(run_checks(strategies=[], tasks=[name]))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_check_passes_on_every_strategy(name: str) -> None:
     told: list[CheckResult] = []
-    started_s = time.monotonic()
-    results = run_checks(strategies=STRATEGIES, tasks=TASKS, training="none", report=told.append)
+    results = run_checks(strategies=[name], tasks=EVERYDAY_TASKS, training="none", report=told.append)
     assert not failures(results)
     assert told == results
-    assert time.monotonic() - started_s < 120  # 20-30 s alone on a core; the machine may be shared
     json.dumps([r.to_json() for r in results])
-    untrained = {r.check for r in results if r.status == "passed"}
-    missing = set(check_names()) - untrained
-    assert missing == {"memorises", "random_tokens_teach_nothing", "same_seed_same_weights", "resumes"}
-    assert {(r.strategy, r.task) for r in results if r.check == "cached_is_whole"} == {(s, t) for s in STRATEGIES for t in TASKS}
+    assert {r.task for r in results if r.check in ("cached_is_whole", "needs")} == set(EVERYDAY_TASKS)
+    if name == "reasoning_tokens":  # it has every optional part that a check looks at
+        assert set(check_names()) - {r.check for r in results if r.status == "passed"} == TRAINED
 
 
 @pytest.mark.slow
-def test_every_training_check_passes_on_two_tasks() -> None:
-    only = ("memorises", "random_tokens_teach_nothing", "same_seed_same_weights", "resumes")
-    results = run_checks(strategies=STRATEGIES, tasks=TASKS, training="two", only=only)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_check_passes_on_every_strategy_with_every_task(name: str) -> None:
+    others = [t for t in TASKS if t not in EVERYDAY_TASKS]
+    assert not failures(run_checks(strategies=[name], tasks=others, training="none"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_training_check_passes_on_two_tasks(name: str) -> None:
+    results = run_checks(strategies=[name], tasks=[*EVERYDAY_TASKS, "file"], training="two", only=TRAINED)
     assert not failures(results)
-    assert all(sum(r.check == c and r.strategy == s for r in results) == 2 for c in only for s in STRATEGIES)
+    assert all(sum(r.check == c for r in results) == 2 for c in TRAINED)
 
 
 def test_every_check_is_documented() -> None:

@@ -38,10 +38,12 @@ def no_leak_in_training(context: Context) -> None:
     """Changing a later token leaves every earlier log-probability alone, bit for bit, on the training step's own path."""
     texts = context.texts
     before = _read_in_training(context, texts)
-    for at in sorted({1, len(texts[0]) // 2, len(texts[0]) - 1}):
+    ids = np.array([p.content.ids[0] for p in texts[0] if isinstance(p.content, Tokens)])
+    words, places = np.flatnonzero(ids < context.alphabet.text_end), np.cumsum(ids < context.alphabet.sayable_end) - 1
+    for at in sorted({int(words[1]), int(words[len(words) // 2]), int(words[-1])}):
         after = _read_in_training(context, [_with_other_token(context, texts[0], at), *texts[1:]])
         for (old, row, place), (new, new_row, new_place) in zip(before, after, strict=True):
-            kept, new_kept = (row > 0) | (place < at), (new_row > 0) | (new_place < at)
+            kept, new_kept = (row > 0) | (place < places[at]), (new_row > 0) | (new_place < places[at])
             assert torch.equal(old[torch.from_numpy(kept)], new[torch.from_numpy(new_kept)]), (
                 f"{LEAKS} {at} of a text changes what was said before it: let no cell of an earlier place look at a later "
                 "one (`sight`), and build a token's cells from that token alone (`weave`)"
@@ -182,7 +184,7 @@ def _jobs(context: Context, *, sampler: Sampler | None) -> list[Job]:
 
 
 def _attempt(strategy: Strategy, question: Question, sampler: Sampler) -> Any:
-    row = yield from strategy.ready(question)
+    row = yield from strategy.start(question)
     return (yield from strategy.attempt(question, row, sampler))
 
 

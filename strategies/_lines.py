@@ -1,0 +1,57 @@
+"""Worked lines as text: how they are joined, how controls spoil them, and rows that are given lines instead of saying their own.
+
+Knows strings and wants; knows no model.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Problem, Question, Text
+from harness.wants import Extend, Generate, Likelihood, Mark, Reveal, Rewind, Row, Sampler, Solver
+
+
+def joined(lines: Sequence[str]) -> str:
+    """Worked lines as one text, as every strategy that says them says them."""
+    return ";".join(lines)
+
+
+def lines_of(problem: Problem) -> str:
+    """A problem's worked lines as one text."""
+    return joined(problem.key.lines)
+
+
+def shuffled(text: str, key: str) -> str:
+    """The characters in an order drawn by ``key`` alone: the same length and the same letters, and no steps."""
+    order = np.random.default_rng(zlib.crc32(key.encode())).permutation(len(text))
+    return "".join(text[i] for i in order)
+
+
+def fillers(lines: str) -> Text:
+    """As many idle tokens as the lines have characters."""
+    return tuple(Piece(THOUGHTS[0], "thought") for _ in lines)
+
+
+def given_lines(kind: str, question: Question, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Row]:
+    """The row behind given lines and <sep>. kind: "gold", "filler" (as many as gold has), or "shuffled", its own in disorder."""
+    if kind == "shuffled":
+        start = yield Mark(row)
+        own: Completion = yield Generate(row, cap_tokens, sampler, "thought", (SEP, END))
+        row = yield Rewind(row, start)
+        given: Text = (Piece(shuffled(own.text, question.id), "thought"),)
+    else:
+        gold = joined((yield Reveal("lines")))
+        given = (Piece(gold, "thought"),) if kind == "gold" else fillers(gold)
+    behind: Row = yield Extend(row, (*given, Piece(SEP, "thought")))
+    return behind
+
+
+def mean_likelihood(each: Sequence[Likelihood]) -> Likelihood:
+    """-log of the mean probability of one continuation behind several thoughts."""
+    least = min(x.nats for x in each)
+    mean = sum(math.exp(least - x.nats) for x in each) / len(each)
+    return Likelihood(least - math.log(mean), each[0].tokens, all(x.greedy for x in each))

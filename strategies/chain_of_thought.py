@@ -1,0 +1,154 @@
+"""chain_of_thought: worked lines before the answer, taught or prompted for, with the controls that tell what they are worth.
+
+Knows the layout of a lesson and when lines are given rather than said; prompts are in `_prompting`, spoilt lines in `_lines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from harness.problem import SEP, Completion, Piece, Problem, Question, Special, Text
+from harness.strategy import Strategy, setting, think_aloud
+from harness.task import Task
+from harness.wants import GREEDY, Fork, Gather, Likelihood, Row, Sampler, Score, Solver, Start
+from strategies._lines import fillers, given_lines, lines_of, mean_likelihood, shuffled
+from strategies._prompting import Settings, answer_of, answered, opened, talked, wording
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainOfThought(Strategy):
+    """Chain of thought: worked lines, then the answer; taught (q z <sep> a <end>, all but q learnt) or prompted for.
+
+    An answer is what follows the first <sep>; without one within the cap there is none. Styles other than ``trained``
+    prompt in the words of `_prompts.toml`, and teach what direct teaches, if anything. Controls: ``steps`` in training, and
+    ``ask_steps`` in asking only, where gold lines and the number of fillers are revealed: such records are marked oracle.
+    """
+
+    source = "Wei 2201.11903, Kojima 2205.11916, Nye 2112.00114 (scratchpads), Lee 2307.03381; budget forcing: s1 2501.19393"
+    neutral: ClassVar[Mapping[str, Any]] = {"style": "trained", "steps": "none"}
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = (
+        *({"ask_steps": given} for given in ("gold", "shuffled", "filler")), {"steps": "shuffled"}, {"steps": "filler"},
+        {"force_after": 2},
+    )  # fmt: skip
+    dials: ClassVar[Mapping[str, Sequence[Any]]] = {"force_after": (0, 2, 4, 8, 16, 32, 64)}
+
+    style: Literal["trained", "few_shot", "zero_shot", "dialogue", "recall", "staged"] = setting(
+        "trained", doc="trained to say lines, or prompted: by examples, in two stages, inner voice, remembered examples, in steps"
+    )
+    steps: Literal["gold", "none", "shuffled", "filler"] = setting(
+        "gold", doc="taught lines: gold; none is direct; shuffled: their characters in disorder; filler: as many idle tokens"
+    )
+    ask_steps: Literal["own", "gold", "shuffled", "filler"] = setting(
+        "own",
+        when="ask",
+        doc="when asked: its own lines, the key's (an oracle), its own in disorder, or idle tokens",
+    )
+    force_after: int | None = setting(None, when="ask", doc="budget forcing: <sep> after so many tokens", low=0, high=4096)
+    cap_tokens: int | None = setting(None, when="ask", doc="most tokens of worked lines; none: the task's", low=1, high=65536)
+    samples: int = setting(1, when="ask", doc="likelihoods: the mean probability over so many sampled lines", low=1, high=1024)
+    temperature: float = setting(1.0, when="ask", doc="of those samples", low=0.0, high=10.0)
+    shots: int = setting(4, when="ask", doc="few_shot: worked examples of the train split", low=0, high=64)
+    memory_tokens: int = setting(64, when="ask", doc="recall: most tokens of fetched examples", low=0, high=4096)
+    between: int = setting(0, when="ask", doc="staged: dots between the steps", low=0, high=1024)
+
+    @property
+    def says_lines(self) -> bool:
+        """Whether it is taught to say lines."""
+        return self.style == "trained" and self.steps in ("gold", "shuffled")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is direct."""
+        return self.style == "trained" and self.steps == "none"
+
+    @property
+    def prompting(self) -> Settings:
+        """What the prompts are filled with."""
+        return Settings(self.style, self.shots, self.memory_tokens, self.between, self.cap_tokens)
+
+    def needs(self) -> frozenset[str]:
+        """Worked lines, to teach or to show."""
+        lines = {"worked_lines"} if self.style in ("trained", "few_shot") else set()
+        return frozenset() if self.plain else frozenset({"prompt", *lines})
+
+    def suits(self, task: Task) -> None:
+        """A cap must let the longest gold lines through."""
+        if self.cap_tokens is not None and self.says_lines:
+            least = max(p.question.lines_cap_tokens for p in task.problems("validation", seed=0, start=0, count=256, lines=False))
+            if self.cap_tokens < least:
+                raise ValueError(f"strategy.cap_tokens: the longest worked lines take {least} tokens; give that or more, or none")
+
+    def wording(self) -> Sequence[str]:
+        """The prompts' words."""
+        return () if self.style == "trained" else wording(self.style)
+
+    def sayable(self) -> tuple[Special, ...]:
+        """<sep>, where it is taught to say it."""
+        return (SEP,) if self.says_lines else ()
+
+    def answer_mark(self) -> Special | None:
+        """<sep>, unless lines or their end are given."""
+        return SEP if self.says_lines and self.ask_steps == "own" and self.force_after is None else None
+
+    def lessons(self, problem: Problem, *, progress: float, rng: Any) -> list[Text]:
+        """q z <sep> a <end>; fillers and the <sep> behind them are given, not learnt."""
+        (plain,) = super().lessons(problem, progress=progress, rng=rng)
+        if self.style != "trained" or self.plain:
+            return [plain]
+        lines = lines_of(problem)
+        text = shuffled(lines, problem.question.id) if self.steps == "shuffled" else lines
+        said = fillers(lines) if self.steps == "filler" else (Piece(text, "thought", True),)
+        return [(plain[0], *said, Piece(SEP, "thought", self.says_lines), *plain[1:])]
+
+    def read(self, completion: Completion) -> str | None:
+        """What follows <sep>, or the last stage's words."""
+        return super().read(completion) if self.style == "trained" else answer_of(self.style, completion)
+
+    def start(self, question: Question) -> Solver[Row]:
+        """The question, or the first words of a prompt."""
+        if self.style != "trained":
+            return (yield from opened(self.prompting, question))
+        row: Row = yield Start(self.prompt(question))
+        return row
+
+    def ready(self, question: Question) -> Solver[Row]:
+        """The row behind greedy thinking."""
+        row = yield from self.start(question)
+        return (yield from self._thought(question, row, GREEDY))
+
+    def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
+        """Its own lines and the answer in one completion; where lines are given, the answer alone."""
+        if self.style != "trained":
+            return (yield from answered(self.prompting, question, row, sampler))
+        if self.answer_mark() is None:
+            row = yield from self._thought(question, row, sampler)
+        capped = replace(question, lines_cap_tokens=self.cap_tokens or question.lines_cap_tokens)
+        return (yield from super().attempt(capped, row, sampler))
+
+    def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
+        """Log-likelihoods behind greedy lines, or of the mean probability over sampled ones."""
+        if self.samples == 1 or self.plain:
+            return (yield from super().score(question, continuations))
+        row = yield from self.start(question)
+        rows = yield Fork(row, self.samples)
+        each = yield Gather(tuple(self._sampled(question, r, continuations) for r in rows))
+        return [mean_likelihood(column) for column in zip(*each, strict=True)]
+
+    def _sampled(self, question: Question, row: Row, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
+        row = yield from self._thought(question, row, Sampler(self.temperature))
+        likelihoods: list[Likelihood] = yield Score(row, continuations)
+        return likelihoods
+
+    def _thought(self, question: Question, row: Row, sampler: Sampler) -> Solver[Row]:
+        """The started row behind lines, its own or given ones, and <sep>; or behind a prompt's stages."""
+        if self.style != "trained":
+            return (yield from talked(self.prompting, question, row, sampler))[0]
+        if self.plain:
+            return row
+        cap = self.cap_tokens or question.lines_cap_tokens
+        if self.says_lines and self.ask_steps == "own":
+            return (yield from think_aloud(row, SEP, cap if self.force_after is None else self.force_after, sampler))
+        kind = self.ask_steps if self.says_lines else "filler"
+        return (yield from given_lines(kind, question, row, sampler, cap))
