@@ -252,14 +252,15 @@ class Session:
     def _say(self, row: int, writing: Writing, token: int, nats: float) -> bool:
         """Add one token to a writing row; True if its fiber was resumed."""
         role = writing.say(token, nats)
-        stopped = writing.stopped_by is not None
-        if (stopped and token == self._alphabet.end_id) or (not stopped and len(writing.ids) >= writing.cap):
-            self._end_writing(row, "end" if stopped else "cap")  # nothing is read behind this token: it is not fed
+        stopped, full = writing.stopped_by is not None, len(writing.ids) >= writing.cap
+        stop = "end" if stopped else "cap"
+        if token == self._alphabet.end_id if stopped else full and writing.want.role != "thought":
+            self._end_writing(row, stop)  # nothing is read behind this token: it is not fed
             return True
         self._feeds.append(Feed(row, (token,), (ROLES.index(role),), (int(self._decoder.texts[row]),)))
-        if stopped:
+        if stopped or full:
             del self._writing[row]
-            completion = writing.completion("end")
+            completion = writing.completion(stop)
             self._waiting.append(Waiting(writing.fiber, {row}, lambda _: completion))
         return False
 

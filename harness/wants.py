@@ -61,7 +61,8 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """-> Completion. Say tokens until one of ``stops`` or ``cap_tokens``; a stop other than END is fed, END is not.
+    """-> Completion. Say tokens until one of ``stops`` or ``cap_tokens``. All is fed but what nothing is read behind: END, and an
+    answer's last token at its cap.
 
     role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded. mark: what is said up to and
     including this special is thought, what comes after has the ``role``. until: strings that stop it too, the last token fed;

@@ -15,8 +15,9 @@ from harness import registry
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Reads
+from harness.checks.context import with_methods
 from harness.feed import Batch, make_batch
-from harness.problem import END, Answer, Document, Key, Piece, Problem, Question, Text, Tokens
+from harness.problem import END, Answer, Document, Key, Piece, Problem, Question, Special, Text, Tokens
 from harness.seeds import generator
 from harness.session import Job, Outcome, Session
 from harness.spec import ModelSpec
@@ -227,6 +228,22 @@ def assert_shielded(found: Reach, horizon: int) -> None:
     assert found.thought.any()
     assert leaks(found, horizon) == []
     assert untrained(found, horizon) == []
+
+
+def scripted(how: Strategy, *replies: Any, alphabet: Alphabet) -> Strategy:
+    """The strategy with a model that says these strings and specials, whatever is asked; None: a read that nothing is made of."""
+    left: list[int] = []
+    for reply in replies:
+        left += (
+            [0] if reply is None else [alphabet.id_of(reply)] if isinstance(reply, Special) else alphabet.encode(reply).tolist()
+        )
+
+    def readout(self: Strategy, backbone: Any, states: Tensor, reads: Reads) -> Tensor:
+        logits = torch.zeros(reads.count, backbone.outputs)
+        logits[:, backbone.head_ids.index(left.pop(0))] = 9.0
+        return logits
+
+    return with_methods(how, readout=readout)
 
 
 def jobs_of(how: Strategy, problems: Iterable[Problem], sampler: Sampler = GREEDY, **fields: Any) -> list[Job]:

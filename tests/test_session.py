@@ -458,7 +458,7 @@ def test_stops_other_than_end_are_fed():
         found[kind] = name
         assert said.stop == ("end" if kind != "cap" else "cap")
         assert SEP not in said.pieces and END not in said.pieces
-        fed = len(name) + 3 + len(said.ids) - (kind != "sep")
+        fed = len(name) + 3 + len(said.ids) - (kind == "end")  # a thought that is cut off is fed whole: something comes after it
         assert outcome.ledger.text_tokens == fed + len(more.ids) - 1
     assert {"sep", "end"} <= set(found)
 
