@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.alphabet import Alphabet
 from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias
 from harness.cells import FAR, ROW_MULTIPLE, Cells, Reads
-from harness.meter import TRAINING_FACTOR
+from harness.meter import TRAINING_FACTOR, IntArray, block_flops, head_flops
 from harness.mlp import Mlp
 from harness.slots import Slots
 from harness.strategy import Strategy
@@ -134,13 +134,34 @@ class Backbone(nn.Module):
             return F.linear(states, rows)
         return F.linear(_more_rows(states, ROW_MULTIPLE), rows)[:count]
 
-    def part(self, name: str, states: Tensor) -> Tensor:
-        """One of the strategy's own modules on states (n, D), on a multiple of PART_ROWS when asking."""
+    def part(self, name: str, states: Tensor, where: Cells | Reads) -> Tensor:
+        """One of the strategy's own modules on states (n, D) of ``where``, on a multiple of PART_ROWS when asking.
+
+        where: what pays, a pass's cells (n of them) or some reads (n).
+        """
         count = len(states)
+        paying = np.arange(where.count) if isinstance(where, Cells) else where.cells
+        assert count == len(paying), f"{name}: {count} states, {len(paying)} cells to pay for them"
+        where.bill.add_each(paying, flops=self.part_flops(name) * (TRAINING_FACTOR if torch.is_grad_enabled() else 1))
         if not torch.is_grad_enabled():
             states = _more_rows(states, PART_ROWS)
         result: Tensor = self.parts[name](states)
         return result[:count]
+
+    def part_flops(self, name: str) -> int:
+        """Forward FLOPs of a part on one state: 2 for each weight of its matrices."""
+        return sum(2 * m.weight.numel() for m in self.parts[name].modules() if isinstance(m, nn.Linear))
+
+    def asked_flops(self, cells_so_far: IntArray, read: IntArray) -> IntArray:
+        """FLOPs (N,) that asking will book for cells: c of each as in `harness.meter`, and whether (0 or 1) it is read.
+
+        By the formulas and by what the strategy declares in `passes` and `part_uses`, so that a budget can refuse a pass unseen.
+        """
+        uses = {name: times for name, times in self.strategy.part_uses(self.layers).items() if name in self.parts}
+        each = [sum(times[i] * self.part_flops(name) for name, times in uses.items()) for i in range(2)]
+        blocks = self.strategy.passes() * block_flops(layers=self.layers, width=self.width, cells_so_far=cells_so_far)
+        head = head_flops(width=self.width, outputs=self.outputs)
+        return blocks + each[0] + read * (head + each[1])
 
     def _attention(
         self,

@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.accounts import Accounts
 from harness.backbone import Backbone
 from harness.cells import Layout, lay, make_cells
-from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill, block_flops, head_flops
+from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill
 from harness.problem import ROLES
 from harness.rows import Feed, Shape, Snapshot, Trace, grouped
 from harness.slots import FACTS, rounded_keys
@@ -207,9 +207,7 @@ class Decoder:
 
     def _cannot_pay(self, feeds: Sequence[Feed], layout: Layout) -> set[int]:
         """Rows of accounts that this layout would take past their limits."""
-        shape = {"width": self.backbone.width}
-        flops = self.strategy.passes() * block_flops(layers=self.backbone.layers, cells_so_far=layout.index + 1, **shape)
-        flops = flops + layout.read * head_flops(outputs=self.backbone.outputs, **shape)
+        flops = self.backbone.asked_flops(layout.index + 1, layout.read.astype(np.int64))
         account = self.account[layout.row + feeds[0].row]
         short = self.accounts.short_of(account, flops)
         return {f.row for f in feeds if short[self.account[f.row]]}

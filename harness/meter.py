@@ -1,8 +1,9 @@
 """FLOPs by formula, and the ledgers that they are booked in.
 
 A cell that is the c-th of its sequence (itself and masked cells included, however the sequence was chunked) costs
-L (24 D^2 + 4 D c) for L blocks of width D, and 2 D V where a head of V outputs is read; a multiply-add is 2 FLOPs. Norms,
-embeddings, padding, shields and gates are not charged. With a backward pass the cost is three times that. Knows no tensors.
+L (24 D^2 + 4 D c) for L blocks of width D, 2 D V where a head of V outputs is read, and 2 for each weight of a strategy's part
+where that runs; a multiply-add is 2 FLOPs. Norms, embeddings, padding and shields are not charged. With a backward pass the cost
+is three times that. Knows no tensors.
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ class Bill:
 
     def add_head(self, cells: IntArray, *, width: int, outputs: int, factor: int) -> None:
         """A head of ``outputs`` was read at ``cells`` (indices into the pass's cells)."""
-        counts = np.bincount(self._bins[cells], minlength=len(self._flops))
-        self._flops += factor * head_flops(width=width, outputs=outputs) * counts
+        self.add_each(cells, flops=factor * head_flops(width=width, outputs=outputs))
+
+    def add_each(self, cells: IntArray, *, flops: int) -> None:
+        """``flops`` at each of ``cells`` (indices into the pass's cells)."""
+        self._flops += flops * np.bincount(self._bins[cells], minlength=len(self._flops))
 
     def by_account(self) -> IntArray:
         """(accounts, classes) FLOPs so far."""

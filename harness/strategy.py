@@ -187,6 +187,10 @@ class Strategy:
         """How often `forward` goes through the blocks (each pass has its own keys and values)."""
         return 1
 
+    def part_uses(self, layers: int) -> Mapping[str, tuple[int, int]]:
+        """How often parts run when asking, if they are there: name -> (times a cell, times a read). Budgets rely on it."""
+        return {}
+
     def readout(self, backbone: Backbone, states: Tensor, reads: Reads) -> Tensor:
         """Logits (T, V) of the next text token at T places, from the states (R, D) read there; R = T by default."""
         return backbone.head(states, reads)

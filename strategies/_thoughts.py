@@ -31,7 +31,7 @@ def gated_forward(backbone: Any, cells: Any, slots: Any) -> Tensor:
     thought = torch.from_numpy(cells.layout.kind == THOUGHT).to(backbone.device)
 
     def log_gate(layer: int, states: Tensor) -> Tensor:
-        score = backbone.part("gate", F.layer_norm(states, states.shape[-1:]))[:, layer]
+        score = backbone.part("gate", F.layer_norm(states, states.shape[-1:]), cells)[:, layer]
         if not torch.is_grad_enabled():
             cells.reads.notes[f"gate_{layer}"] = torch.where(thought, score.sigmoid(), torch.nan)
         return torch.where(thought, F.logsigmoid(score), 0.0)

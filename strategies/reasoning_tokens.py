@@ -26,6 +26,7 @@ class ReasoningTokens(Strategy):
     Layout [x_i, R_i^1 .. R_i^r]; with emit=first x_{i+1} is read at x_i, so causality alone hides R_i from it.
     """
 
+    version: ClassVar[int] = 2  # 2: the gate's and the speaking head's FLOPs are booked
     source = "Bonetto 2024, Self-Reasoning Tokens: teaching models to think ahead"
     neutral: ClassVar[Mapping[str, Any]] = {"per_token": 0}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
@@ -126,6 +127,10 @@ class ReasoningTokens(Strategy):
             made["speak"] = nn.Sequential(nn.Linear(config.n_embd, max(self.per_token, LANES)), nn.Sigmoid())
         return made
 
+    def part_uses(self, layers: int) -> Mapping[str, tuple[int, int]]:
+        """The gate at every layer of a cell, the chance of speaking at a read."""
+        return {"gate": (layers, 0), "speak": (0, 1)}
+
     def forward(self, backbone: Any, cells: Any, slots: Any) -> Tensor:
         """Once through the blocks, with gated keys if asked."""
         if self.per_token == 0 or self.gate == "none":
@@ -134,7 +139,7 @@ class ReasoningTokens(Strategy):
 
     def chances(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
         """p_j (R,): that a place speaks at this thought."""
-        return speaking_chances(backbone.part("speak", states), reads, thoughts=self.per_token)
+        return speaking_chances(backbone.part("speak", states, reads), reads, thoughts=self.per_token)
 
     def readout(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
         """emit=learned: log sum_j p_j p(x | R^j)."""

@@ -258,7 +258,39 @@ class NeutralForwardOnly(Strategy):
         return Sight(learn_kv=(apart != 0)[:, None])
 
 
-@caught_by("meter_is_recount", "training_meter_is_recount", "never_above_budget")
+@caught_by("training_meter_is_recount")
+@dataclass(frozen=True, kw_only=True)
+class Unbooked(Strategy):
+    """Runs a part of its own without the backbone's knowledge."""
+
+    source = "tests"
+
+    def parts(self, config):
+        from torch import nn
+
+        return {"own": nn.Linear(config.n_embd, config.n_embd)}
+
+    def loss(self, backbone, states, cells, progress):
+        return super().loss(backbone, states + backbone.parts["own"](states), cells, progress)
+
+
+@caught_by("meter_is_recount")
+@dataclass(frozen=True, kw_only=True)
+class UndeclaredPart(Strategy):
+    """Runs a part when asking and does not say so."""
+
+    source = "tests"
+
+    def parts(self, config):
+        from torch import nn
+
+        return {"own": nn.Linear(config.n_embd, config.n_embd)}
+
+    def readout(self, backbone, states, reads):
+        return super().readout(backbone, states + backbone.part("own", states, reads), reads)
+
+
+@caught_by("meter_is_recount", "never_above_budget")
 @dataclass(frozen=True, kw_only=True)
 class HiddenPasses(Strategy):
     """Goes through the blocks twice and does not say so."""

@@ -174,7 +174,9 @@ def test_training_is_three_times_the_forward_pass(window, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"per_token": 2}, {"per_token": 2, "emit": "learned"}, {"per_token": 1, "taught": "all"}], ids=str
+    "fields",
+    [{"per_token": 2}, {"per_token": 2, "emit": "learned"}, {"gate": "learned"}, {"per_token": 1, "taught": "all"}],
+    ids=str,
 )
 def test_training_with_thoughts(fields, monkeypatch):
     """The same with woven cells: rows of T cells, the last block's second half and the head at the R taught ones."""
@@ -191,8 +193,7 @@ def test_training_with_thoughts(fields, monkeypatch):
     seen, _ = counted(step)
     above = 2 * L * 2 * D * t * (t - 1)
     skipped = (batch.cells.count - reads) * 18 * D * D
-    gates = 3 * 2 * D * 16 * reads if fields.get("emit") == "learned" else 0  # parts are not charged
-    assert seen == batch.cells.bill.total_flops + 3 * (above - skipped) + gates
+    assert seen == batch.cells.bill.total_flops + 3 * (above - skipped)
 
 
 def test_a_frozen_trunk_is_charged_forward_only():
@@ -208,12 +209,18 @@ def test_a_frozen_trunk_is_charged_forward_only():
 # An independent recount
 
 
-def recount(cells, per_class_of_text):
+def parts_of(fields):
+    """FLOPs of a gate at every layer for each cell, and of the chance of speaking for each read: matrices of D x 16."""
+    gate, speak = fields.get("gate") == "learned", fields.get("emit") == "learned"
+    return L * 2 * D * 16 * gate, 2 * D * 16 * speak
+
+
+def recount(cells, per_class_of_text, per_cell=0, per_read=0):
     """FLOPs by class of one row's cells, fed from the first one on: (embed, kind, place, slot, read, charge) each."""
     flops = dict.fromkeys(CLASSES, 0)
     for number, (_, kind, place, _, read, _) in enumerate(cells, start=1):
         name = "think" if kind == THOUGHT else per_class_of_text(place)
-        flops[name] += L * (24 * D * D + 4 * D * number) + 2 * D * V * read
+        flops[name] += L * (24 * D * D + 4 * D * number) + per_cell + (2 * D * V + per_read) * read
     return flops
 
 
@@ -243,7 +250,7 @@ def test_ledgers_of_200_problems(name, fields):
         p, a = len(problem.question.text), len(said.ids) - 1  # what is said last is not fed
         stops.add(said.stop)
         cells, ledger = outcome.trace.cells, outcome.ledger
-        assert ledger.by_class() == recount(cells, lambda place, p=p: "prefill" if place < p else "answer")
+        assert ledger.by_class() == recount(cells, lambda place, p=p: "prefill" if place < p else "answer", *parts_of(fields))
         followed = {"all": p + a, "prompt": p, "answer": a}[where]
         last_owed = emit == "first" and {"all": True, "prompt": a == 0, "answer": a > 0}[where]
         woven = r * (followed - last_owed)
@@ -270,6 +277,19 @@ def test_serial_passes_are_relative_to_the_reference_depth():
 
     (outcome,) = Session(tiny(PLAIN), reference_layers=4).run(jobs_of(PLAIN, TOYS[:1]))
     assert outcome.ledger.serial_passes == len(outcome.value.completion.ids) * L / 4
+
+
+@pytest.mark.parametrize("fields", [{}, {"per_token": 2, "emit": "learned"}, {"gate": "learned"}], ids=str)
+def test_a_budget_is_refused_to_the_flop(fields):
+    """What the meter books after a pass is what was foreseen before it, parts included."""
+    how = strategy("reasoning_tokens", **fields)
+    backbone = tiny(how)
+    full = ask(backbone, jobs_of(how, TOYS[:1]))["test-0"]
+    enough, short = (
+        ask(backbone, jobs_of(how, TOYS[:1], limit_flops=full.ledger.total_flops - less))["test-0"] for less in (0, 1)
+    )
+    assert enough.ledger.by_class() == full.ledger.by_class() and enough.value == full.value
+    assert len(short.trace.cells) < len(full.trace.cells) and short.value.completion.stop == "budget"
 
 
 # Rows that fork, rewind and end
@@ -303,12 +323,13 @@ def test_no_cell_is_lost_when_rows_fork_and_rewind(fields):
     """Every charged cell is in the trace once: with where=all a cell's number in its row follows from place and slot."""
     how = PLAIN if fields is None else strategy("reasoning_tokens", **fields)
     r, charges = 0 if fields is None else how.per_token, set()
+    per_cell, per_read = parts_of(fields or {})
     jobs = [Job(p.question.id, lambda p=p: wild(p.question), seed=i) for i, p in enumerate(TOYS[:20])]
     for outcome in ask(tiny(how), jobs, rows=40).values():
         expected = np.zeros(len(CLASSES), dtype=np.int64)
         for _, _, place, slot, read, charge in outcome.trace.cells:
             number = (1 + r) * place + slot + 1
-            expected[charge] += L * (24 * D * D + 4 * D * number) + 2 * D * V * read
+            expected[charge] += L * (24 * D * D + 4 * D * number) + per_cell + (2 * D * V + per_read) * read
         assert outcome.ledger.flops.tolist() == expected.tolist()
         assert len(outcome.trace.cells) == outcome.ledger.text_tokens + outcome.ledger.woven_tokens
         charges |= {c[5] for c in outcome.trace.cells}

@@ -251,7 +251,7 @@ def test_fingerprints():
 def test_a_spec_of_another_version_is_refused():
     written = spec_of().to_json()
     written["strategy"]["version"] = 99
-    with pytest.raises(ValueError, match="strategy reasoning_tokens is at version 1"):
+    with pytest.raises(ValueError, match="strategy reasoning_tokens is at version 2"):
         from_json(written)
 
 
