@@ -151,7 +151,8 @@ class Cells:
     cells whose final state is read, ``reads`` describes the first R: the taught ones in training, with their targets (R,)
     (columns of the head), else those where the next text token is read; all_needed: these are all cells, in
     order. first_row, keys: the slots' rows [first_row, first_row + B) hold these sequences and ``keys`` of their columns are
-    attended.
+    attended. draw: a seed of this update's own, for what training draws anew each time; None where it is to take what asking
+    takes.
     """
 
     embed: Tensor
@@ -169,6 +170,7 @@ class Cells:
     first_row: int = 0
     keys: int = 0
     key_facts: View | None = None
+    draw: int | None = None
 
     def query_view(self) -> View:
         """Facts about the queries, padded to (B, Q)."""
@@ -196,6 +198,7 @@ def make_cells(
     bill: Bill,
     device: torch.device,
     next_ids: IntArray | None = None,
+    draw: int | None = None,
     first_row: int = 0,
     keys: int = 0,
     key_facts: View | None = None,
@@ -247,4 +250,5 @@ def make_cells(
         first_row=first_row,
         keys=keys,
         key_facts=key_facts,
+        draw=draw,
     )

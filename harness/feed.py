@@ -18,7 +18,7 @@ from harness.backbone import Backbone
 from harness.cells import Cells, lay, make_cells
 from harness.meter import Bill, block_flops, head_flops
 from harness.problem import Key, Problem, Question, Tokens
-from harness.seeds import generator
+from harness.seeds import derive, generator
 from harness.spec import DIRECT_BASELINE, RunSpec
 from harness.strategy import PAUSE, THOUGHT, Strategy
 from harness.stream import Stream, encode
@@ -68,7 +68,9 @@ class Feed:
         problems = self.problems(update, lines="worked_lines" in strategy.needs())
         texts = [text for p in problems for text in strategy.lessons(p, progress=progress, rng=rng)]
         stream = encode(texts, self._alphabet)
-        return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=self._context_tokens)
+        draw = derive(self._seed, "draw", update)
+        context = self._context_tokens
+        return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=context, draw=draw)
 
 
 def make_feed(spec: RunSpec, backbone: Backbone) -> Feed:
@@ -83,7 +85,14 @@ def make_feed(spec: RunSpec, backbone: Backbone) -> Feed:
 
 
 def make_batch(
-    strategy: Strategy, alphabet: Alphabet, stream: Stream, rows: int, *, device: torch.device, context_tokens: int
+    strategy: Strategy,
+    alphabet: Alphabet,
+    stream: Stream,
+    rows: int,
+    *,
+    device: torch.device,
+    context_tokens: int,
+    draw: int | None = None,
 ) -> Batch:
     """Lay out whole texts for training. What stands behind a text's last target is not fed: nothing is read there."""
     longest = int(stream.places.max(initial=0)) + 1
@@ -105,7 +114,7 @@ def make_batch(
     layout = lay(strategy, alphabet, shown, before=np.zeros(rows, dtype=np.int64), carried=nothing, final=final[fed])
     zeros = np.zeros(len(layout.index), dtype=np.int64)
     bill = Bill(accounts=zeros, classes=zeros, cells_so_far=layout.index + 1, n_accounts=1)
-    cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed])
+    cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed], draw=draw)
     woven = int(((layout.kind == THOUGHT) | (layout.kind == PAUSE)).sum())
     return Batch(cells, rows, len(layout.index) - woven, woven, int(is_target.sum()))
 

@@ -180,11 +180,14 @@ class Strategy:
     # 4. How many passes?
 
     def forward(self, backbone: Backbone, cells: Cells, slots: Slots | None) -> Tensor:
-        """States (R, D) of the cells that are read (``cells.needed``): by default once through the blocks."""
+        """States (R, D) of the cells that are read (``cells.needed``): by default once through the blocks.
+
+        slots is None in training; ``cells.draw`` is then the update's own seed (None: do what asking does).
+        """
         return backbone.finish(backbone.blocks(backbone.embed(cells), cells, slots, last=True))
 
     def passes(self) -> int:
-        """How often `forward` goes through the blocks (each pass has its own keys and values)."""
+        """How often `forward` goes through the blocks when asking (each pass has its own keys and values)."""
         return 1
 
     def part_uses(self, layers: int) -> Mapping[str, tuple[int, int]]:

@@ -143,10 +143,11 @@ class Context:
         return tuple(Piece(Tokens((i,)), ROLES[role], i in sayable) for i, role in tokens)
 
     def batch(self, strategy: Strategy, texts: Sequence[Text]) -> Batch:
-        """Given texts, laid out as the training loop lays out lessons."""
+        """Given texts, laid out as the training loop lays out lessons, with nothing drawn: training does what asking does."""
         taught = with_methods(strategy, lessons=lambda self, problem, **_: list(texts))
         feed = self.feed(Fixed(held=(self.problems[0],)), problems_per_update=1)
-        return feed.batch(taught, 0, progress=0.5, device=self.backbone.device)
+        batch = feed.batch(taught, 0, progress=0.5, device=self.backbone.device)
+        return dataclasses.replace(batch, cells=dataclasses.replace(batch.cells, draw=None))
 
     def solve(self, jobs: Sequence[Job], *, rows: int = 128, backbone: Backbone | None = None) -> dict[str, Outcome]:
         """Outcomes by the jobs' names. A job without an oracle is told the first problem's key."""
