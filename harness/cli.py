@@ -76,6 +76,8 @@ def cli() -> None:
 @click.option("--seed", type=int, help="Seed of weights, data order and test set.  [default: 0]")
 @click.option("--threads", type=int, help="Compute threads.  [default: 1]")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Read the whole spec from a JSON file or a run.json.")
+@click.option("--twin", help="The baseline with the compute of another run: long (training), deep or wide (asking); with --of.")
+@click.option("--of", "twin_of", metavar="RUN", help="The run that --twin is of: a folder, or the beginning of its name.")
 @click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
 @click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
 @click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
@@ -92,6 +94,8 @@ def run(
     seed: int | None,
     threads: int | None,
     spec_file: Path | None,
+    twin: str | None,
+    twin_of: str | None,
     again: bool,
     dry_run: bool,
     checkpoint_s: float,
@@ -102,17 +106,22 @@ def run(
     """Train a learner (or load it), ask it every test problem, and print the record."""
     options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
     given = _parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
-    spec = _spec(strategy, task, given, seed, threads, spec_file)
+    made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
+    spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
     _check_device(device)
     from harness import show, show_runs
     from harness.runs import plan
     from harness.runs import run as run_spec
 
+    if made:
+        show.to_stderr(made.line())
     if dry_run:
         show.print_plan(plan(spec), as_json=as_json)
         return
     with show.Bars() as bars:
         record = run_spec(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=bars)
+    if made:
+        show.to_stderr(made.line(record))
     if as_json:
         print(json.dumps(record, indent=1, ensure_ascii=False))
     else:
@@ -151,6 +160,17 @@ def _spec(
         raise ValueError(f"--spec: cannot read {spec_file}: {error.strerror}") from None
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
+
+
+def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, threads: int | None, others: tuple[Any, ...]) -> Any:
+    """The twin that is asked for, or None."""
+    if twin is None and of is None:
+        return None
+    if any(others):
+        raise ValueError("--twin: takes every setting from the run; only --seed and --threads may be given beside it")
+    from harness.twins import make_twin
+
+    return make_twin(twin, of, results=results, seed=seed, threads=threads)
 
 
 def _check_device(device: str) -> None:
