@@ -126,7 +126,7 @@ def plan(spec: RunSpec) -> Plan:
         backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
         feed = make_feed(spec, backbone)
         batch = feed.batch(spec.strategy, 0, progress=0.0, device=backbone.device)
-        cells = dataclasses.replace(batch.cells, draw=None)  # an update as they are in the middle
+        cells = dataclasses.replace(batch.cells, draw=None)  # an update of middling cost
         started_s = time.monotonic()
         states = spec.strategy.forward(backbone, cells, None)
         spec.strategy.loss(backbone, states, cells, 0.0).backward()

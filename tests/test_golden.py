@@ -24,6 +24,11 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "reasoning_tokens learned": ("reasoning_tokens", "arithmetic", {"strategy.emit": "learned", "strategy.per_token": "2"}),
     "reasoning_tokens gated": ("reasoning_tokens", "arithmetic", {"strategy.gate": "learned", "strategy.among": "all"}),
     "future_heads": ("future_heads", "arithmetic", {}),
+    "looped_depth": ("looped_depth", "arithmetic", {}),
+    "looped_depth random": ("looped_depth", "arithmetic", {"strategy.random": "true", "strategy.backprop": "2"}),
+    "multi_token": ("multi_token", "arithmetic", {"strategy.ahead": "3"}),
+    "myopic": ("myopic", "arithmetic", {}),
+    "side_targets": ("side_targets", "arithmetic", {}),
 }  # fmt: skip
 GOLDEN: dict[str, list[float]] = {
     "direct": [2.866828, 2.789867, 2.79465, 2.632181],
@@ -31,6 +36,11 @@ GOLDEN: dict[str, list[float]] = {
     "reasoning_tokens learned": [2.879379, 2.797233, 2.804819, 2.659654],
     "reasoning_tokens gated": [2.868315, 2.784431, 2.788805, 2.632061],
     "future_heads": [2.866828, 2.790066, 2.794758, 2.632387],
+    "looped_depth": [2.867248, 2.799629, 2.795677, 2.646091],
+    "looped_depth random": [2.867402, 2.795667, 2.803138, 2.643379],
+    "multi_token": [5.98945, 5.800482, 6.093049, 5.42479],
+    "myopic": [2.866828, 2.788683, 2.798971, 2.632349],
+    "side_targets": [5.776761, 5.664477, 5.616512, 5.447618],
 }
 
 
