@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.alphabet import NEVER
 from harness.seeds import uniforms
 from harness.wants import Likelihood, Sampler
 
@@ -50,7 +51,13 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
 
 
 def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:
-    """Of the tokens in the head's ``columns`` (n,), given logits (n, V); ValueError if one of them, -1, cannot be said."""
+    """Of the tokens in the head's ``columns`` (n,), given logits (n, V); inserted-only ones are fed, but no part of it.
+
+    ValueError if another one, -1, cannot be said.
+    """
+    if (columns == NEVER).any():
+        logits = logits[: len(columns)][torch.from_numpy(columns != NEVER).to(logits.device)]
+        columns = columns[columns != NEVER]
     if not len(columns):
         return Likelihood(0.0, 0, True)
     if (columns < 0).any():

@@ -170,11 +170,14 @@ GROUPS = ("strategy", "task", "model", "train", "infer", "pretraining")
 def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1) -> RunSpec:
     """A spec from plugin names and dotted settings such as ``{"strategy.per_token": 2, "train.flops": "1e12"}``.
 
-    What is not set takes the task's defaults, then the field's. Raises ValueError that names the key and the legal ones.
+    What is not set takes the task's defaults, then the field's; a pretraining phase that is not named, what the strategy asks
+    for. Raises ValueError that names the key and the legal ones.
     """
     groups = _grouped(settings or {})
     before = groups.pop("pretraining")
     phase = _make_phase(strategy, task, groups)
+    if not {"strategy", "task"} & before.keys():
+        before = {**phase.strategy.pretraining_phase(task, phase.task), **before}
     defaults = phase.task.defaults()
     pretraining = _make_pretraining(before) if before else None
     return RunSpec(

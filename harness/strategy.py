@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.task import Task
 
 __all__ = [
-    "KINDS", "NOTHING", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting", "think_aloud",
+    "KINDS", "NOTHING", "PAUSE", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting", "think_aloud",
 ]  # fmt: skip
 
 IntArray = NDArray[np.int64]
@@ -255,3 +255,11 @@ class Strategy:
     def sayable(self) -> tuple[Special, ...]:
         """Specials that the model may say, END apart."""
         return ()
+
+    def pretraining_phase(self, task_name: str, task: Task) -> Mapping[str, Any]:
+        """Settings of a phase of training before this one on ``task``, as after ``pretraining.``; empty: none.
+
+        For example ``{"strategy": NAME, "task": NAME, "task.SETTING": VALUE, "train.flops": 1e12}``. It holds where the user
+        names neither strategy nor task of a pretraining phase, whose other settings go before these.
+        """
+        return {}

@@ -80,7 +80,10 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """-> list[Likelihood], one per continuation, each given the row; the row itself is used up."""
+    """-> list[Likelihood], one per continuation, each given the row; the row itself is used up.
+
+    Inserted-only specials in a continuation are fed where they stand, as thinking; their own likelihood is not asked for.
+    """
 
     row: Row
     continuations: tuple[Text, ...]
