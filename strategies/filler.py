@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.problem import SEP, Piece, Problem, Question, Text
 from harness.strategy import Strategy, Woven, setting
+from strategies._lines import lines_of
 from strategies._pauses import PAUSE_PIECE, laid
 
 MOST_FILLERS = 256
@@ -47,7 +48,6 @@ class Filler(Strategy):
     sep: bool = setting(True, doc="<sep> between fillers and answer, as between worked lines and answer")
     loss_on: Literal["answer", "all"] = setting("answer", doc="all: marks are targets too, as in the source")
     mixture: float = setting(0.0, doc="share of the problems that are taught with worked lines instead", low=0.0, high=1.0)
-    join: str = setting(";", doc="mixture: what stands between worked lines")
 
     def __post_init__(self) -> None:
         if self.made_of == "text" and (self.place == "own" or not self.mark):
@@ -60,14 +60,14 @@ class Filler(Strategy):
         return frozenset({"prompt", "worked_lines"} if self.mixture else {"prompt"})
 
     def wording(self) -> Sequence[str]:
-        """The mark, and what joins lines."""
-        return (self.mark,) * (self.made_of == "text") + (self.join,) * (self.mixture > 0)
+        """The mark."""
+        return (self.mark,) if self.made_of == "text" else ()
 
     def lessons(self, problem: Problem, *, progress: float, rng: np.random.Generator) -> list[Text]:
         """Fillers, or worked lines, between question and answer."""
         (plain,) = super().lessons(problem, progress=progress, rng=rng)
         if self.mixture and rng.random() < self.mixture:
-            lines: Text = (Piece(self.join.join(problem.key.lines), "thought", True),)
+            lines: Text = (Piece(lines_of(problem), "thought", True),)
         else:
             lines = self._fillers(problem.question, self.fillers)
         return [(plain[0], *lines, *self._end, *plain[1:])]
