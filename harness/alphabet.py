@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IntArray = NDArray[np.int64]
-NEVER = -2  # the head's column of an inserted-only special: nobody is asked to say it
 ALPHABETS = "chars:CHARACTERS, bytes, bpe:SIZE, gpt2, tokenizer:FOLDER"
 
 
@@ -158,12 +157,12 @@ class Alphabet:
         return [*range(self.core_size), *sorted(self.id_of(s) for s in sayable if s != END)]
 
     def head_columns(self, ids: IntArray, sayable: tuple[Special, ...]) -> IntArray:
-        """Columns of the head for token ids (n,); -1 for ids that cannot be said, of which NEVER for inserted-only ones."""
+        """Columns of the head for token ids (n,), -1 for ids that cannot be said."""
         if sayable not in self._heads:
             self._heads[sayable] = np.array(self.head_ids(sayable))
         heads = self._heads[sayable]
         columns = np.minimum(np.searchsorted(heads, ids), len(heads) - 1)
-        return np.where(heads[columns] == ids, columns, np.where(ids < self.sayable_end, -1, NEVER))
+        return np.where(heads[columns] == ids, columns, -1)
 
     def encode_many(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """All ids one after another, and how many each text has."""

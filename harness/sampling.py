@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.alphabet import NEVER
 from harness.seeds import uniforms
 from harness.wants import Likelihood, Sampler
+
+UNSCORED = -2  # in place of a head's column: a token that is fed, but whose likelihood is not asked for
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -51,13 +52,13 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
 
 
 def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:
-    """Of the tokens in the head's ``columns`` (n,), given logits (n, V); inserted-only ones are fed, but no part of it.
+    """Of the tokens in the head's ``columns`` (n,), given logits (n, V), UNSCORED ones apart.
 
-    ValueError if another one, -1, cannot be said.
+    ValueError if one of them, -1, cannot be said.
     """
-    if (columns == NEVER).any():
-        logits = logits[: len(columns)][torch.from_numpy(columns != NEVER).to(logits.device)]
-        columns = columns[columns != NEVER]
+    if (columns == UNSCORED).any():
+        scored = columns != UNSCORED
+        logits, columns = logits[: len(columns)][torch.from_numpy(scored).to(logits.device)], columns[scored]
     if not len(columns):
         return Likelihood(0.0, 0, True)
     if (columns < 0).any():

@@ -82,7 +82,7 @@ class Generate:
 class Score:
     """-> list[Likelihood], one per continuation, each given the row; the row itself is used up.
 
-    Inserted-only specials in a continuation are fed where they stand, as thinking; their own likelihood is not asked for.
+    Pieces with the role "thought" are fed where they stand, and charged as thinking; they are no part of the likelihood.
     """
 
     row: Row
