@@ -135,6 +135,9 @@ def test_each_flop_of_a_pause_is_thinking(place, count):
 
 
 def test_asking_with_other_numbers_of_pauses_trains_nothing(tmp_path):
+    few, many = strategy("pause_tokens", pauses=3, ask_pauses=1), strategy("pause_tokens", pauses=3)
+    assert lesson(few) == lesson(many) == (*many.prompt(SUM.question), *lesson(strategy("direct"))[1:])
+    assert few.prompt(SUM.question) == many.prompt(SUM.question)[:2] and few.positions(64) == many.positions(64)
     settings = {
         "model.size": "xs", "model.width": 16, "train.flops": 5e7, "train.problems_per_update": 4, "infer.problems": 4,
         "strategy.pauses": 3,

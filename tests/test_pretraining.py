@@ -201,6 +201,8 @@ def test_the_phase_that_a_strategy_asks_for():
     assert phase.task.of == "support:Toy" and phase.task.alphabet() == DIGITS
     written = changed_settings(spec)
     assert make_spec(strategy="pause_tokens", task="support:Toy", settings=written) == spec
+    own = {"strategy.pretraining": "pause", "pretraining.strategy.inserted": 0.3}  # the user's settings go first
+    assert make_spec(strategy="pause_tokens", task="support:Toy", settings=own).pretraining.strategy.inserted == 0.3
 
 
 def test_a_phase_that_the_user_names_comes_instead():
