@@ -27,6 +27,7 @@ MOST_DIGITS: Final = 18  # so that a sum fits into 64 bits
 BUCKETS: Final = 20
 FIRST_BUCKET: Final[dict[Split, int]] = {"train": 0, "value": 16, "validation": 17, "test": 18}  # 80, 5, 5 and 10 percent
 SALT: Final = 129  # the first with which the small kinds (one digit; rare numbers of carries to 5 digits) are in every split
+GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 LISTED: Final = 200_000  # kinds with at most so many pairs are listed in full, others are drawn from
 CHUNK: Final = 8192  # pairs drawn at a time
 
@@ -34,7 +35,7 @@ LOWEST: Int = np.array([0, 0] + [10**n for n in range(1, MOST_DIGITS)], dtype=np
 BEYOND: Int = np.array([10**n for n in range(MOST_DIGITS + 1)], dtype=np.int64)  # smallest number of more than n digits
 
 
-def _mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of splitmix64: every input bit changes every output bit with chance one half."""
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -43,14 +44,18 @@ def _mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def in_split(split: Split, operation: Int, a: Int, b: Int) -> Bool:
     """Whether pairs belong to a split: a matter of the operation and the unordered operands alone, never of a seed."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
     low, high = np.minimum(a, b).astype(np.uint64), np.maximum(a, b).astype(np.uint64)
-    h = _mix(low + golden * (operation + 1 + 3 * SALT).astype(np.uint64))
-    bucket = _mix(h + golden * high) % np.uint64(BUCKETS)
-    return (bucket >= FIRST_BUCKET[split]) & (bucket < FIRST_BUCKET[split] + _buckets(split))
+    h = mix(low + GOLDEN * (operation + 1 + 3 * SALT).astype(np.uint64))
+    return falls_in(split, mix(h + GOLDEN * high))
 
 
-def _buckets(split: Split) -> int:
+def falls_in(split: Split, h: NDArray[np.uint64]) -> Bool:
+    """Whether contents with these hashes belong to a split."""
+    bucket = h % np.uint64(BUCKETS)
+    return (bucket >= FIRST_BUCKET[split]) & (bucket < FIRST_BUCKET[split] + buckets(split))
+
+
+def buckets(split: Split) -> int:
     """How many of the BUCKETS a split has."""
     ends = [*FIRST_BUCKET.values(), BUCKETS]
     return ends[SPLITS.index(split) + 1] - FIRST_BUCKET[split]
@@ -103,7 +108,7 @@ def capacity(kind: Kind, split: Split) -> int:
     A quarter, and at most 100,000, so that drawing without replacement stays quick.
     """
     pairs = number_of_pairs(kind)
-    return len(_listed(kind, split)[0]) if pairs <= LISTED else min(pairs * _buckets(split) // (4 * BUCKETS), 100_000)
+    return len(_listed(kind, split)[0]) if pairs <= LISTED else min(pairs * buckets(split) // (4 * BUCKETS), 100_000)
 
 
 def generator(split: Split, seed: int, *rest: int) -> np.random.Generator:

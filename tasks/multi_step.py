@@ -1,0 +1,102 @@
+"""Chains of sums and products modulo a number, worked out from left to right.
+
+Knows nothing of models or strategies, nor how the harness asks; splits and streams are `_generated`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, ClassVar
+
+from harness.task import setting
+from tasks._generated import FACTS, Generated, whole_range
+from tasks._pairs import Int
+
+SIGNS = "+-x"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep(Generated):
+    """Chains of + - x modulo a number, worked out from left to right: serial, one line a step.
+
+    A question is a number and ``length`` operations with an operand each, all below ``modulus``; the answer is the last running
+    value, and a worked line is one step of it (``3+4=2``; the last line ends in the answer). The operations and operands are
+    uniform, the lengths have equal shares.
+    """
+
+    source: ClassVar[str] = "own; evidence for serial tasks in Li 2402.12875"
+    difficulty_name: ClassVar[str] = "length"
+
+    modulus: int = setting(5, doc="all is modulo this", low=2, high=100)
+    operations: str = setting("+-x", doc="which of + - x stand in a chain, for example +x")
+    lengths: str = setting("1-4", doc="operations in a chain: one number or a range such as 1-4, up to 24; equal shares")
+
+    def __post_init__(self) -> None:
+        if not self.operations or len(set(self.operations)) < len(self.operations) or set(self.operations) - set(SIGNS):
+            raise ValueError(f"operations: expected one or more of + - x, each once, such as +x, got {self.operations!r}")
+        self.levels()
+        self.check_size()
+
+    def defaults(self) -> Mapping[str, Any]:
+        """A budget that suits the default settings."""
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+
+    def alphabet(self) -> str:
+        """Digits, operations, and what joins lines."""
+        return "chars:0123456789+-x=;"
+
+    def levels(self) -> Sequence[int]:
+        """The lengths."""
+        return whole_range("lengths", self.lengths, low=1, high=24)
+
+    def bases(self, level: int) -> Sequence[int]:
+        """The first number, then operation and operand, as one column, of every step."""
+        return [self.modulus, *[len(self.operations) * self.modulus] * level]
+
+    def content(self, levels: Int, rows: Int) -> Int:
+        """The first steps, FACTS of them or more: so worked lines state no held-out chain that is at least so long."""
+        steps = next(n for n in range(1, 25) if self.distinct(n) >= FACTS)
+        return rows[:, : steps + 1]
+
+    def _steps(self, row: list[int], level: int) -> list[tuple[str, int]]:
+        return [(self.operations[x // self.modulus], x % self.modulus) for x in row[1 : level + 1]]
+
+    def _values(self, first: int, steps: list[tuple[str, int]]) -> list[int]:
+        """The running values, the first number included."""
+
+        def after(value: int, step: tuple[str, int]) -> int:
+            sign, n = step
+            return (value + n if sign == "+" else value - n if sign == "-" else value * n) % self.modulus
+
+        return list(accumulate(steps, after, initial=first))
+
+    def said(self, level: int, row: list[int]) -> tuple[str, str]:
+        """``3+4x2=`` and the last running value."""
+        steps = self._steps(row, level)
+        text = "".join([str(row[0]), *[f"{sign}{n}" for sign, n in steps], "="])
+        return text, str(self._values(row[0], steps)[-1])
+
+    def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
+        """One line a step: ``3+4=2``, ``2x2=4``."""
+        steps = self._steps(row, level)
+        values = self._values(row[0], steps)
+        return tuple(f"{a}{sign}{n}={b}" for a, (sign, n), b in zip(values, steps, values[1:], strict=False))
+
+    def caps(self) -> tuple[int, int]:
+        """Every number has at most as many digits as modulus - 1."""
+        width = len(str(self.modulus - 1))
+        return width + 1, max(self.levels()) * (3 * width + 3)
+
+    def parse(self, text: str) -> str:
+        """``3+4x2`` or ``3+4x2=`` as ``3+4x2=``; ValueError says what is legal."""
+        found = re.fullmatch(rf"([0-9]+)((?:[{re.escape(self.operations)}][0-9]+)+)=?", text)
+        numbers = re.findall("[0-9]+", text)
+        if not found or any(str(int(n)) != n or int(n) >= self.modulus for n in numbers):
+            raise ValueError(
+                f"not a question of this task: {text!r}; legal: numbers below {self.modulus} joined by {self.operations}, "
+                f"such as 1{self.operations[0]}1{self.operations[-1]}1="
+            )
+        return text.rstrip("=") + "="
