@@ -49,6 +49,16 @@ def belongs(split: Split, content: Int) -> Bool:
     return falls_in(split, content_hash(content))
 
 
+def longest_chain(after: Int, cost: Int, steps: int) -> int:
+    """The most that ``steps`` steps can cost together, from any value on: step S leads from value V to ``after`` (V, S)."""
+    so_far = np.zeros(len(after), dtype=np.int64)
+    for _ in range(steps):
+        following = np.full(len(after), np.iinfo(np.int64).min // 2)
+        np.maximum.at(following, after, so_far[:, None] + cost)
+        so_far = following
+    return int(so_far.max())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generated(Task):
     """A task of drawn problems. Every level has an equal share; levels come in turn, so that every stretch has equal shares.

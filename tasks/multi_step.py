@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
 
+import numpy as np
+
 from harness.task import setting
-from tasks._generated import FACTS, Generated, whole_range
+from tasks._generated import EMPTY, FACTS, Generated, longest_chain, whole_range
 from tasks._pairs import Int
 
 SIGNS = "+-x"
@@ -59,7 +61,9 @@ class MultiStep(Generated):
     def content(self, levels: Int, rows: Int) -> Int:
         """The first steps, FACTS of them or more: so worked lines state no held-out chain that is at least so long."""
         steps = next(n for n in range(1, 25) if self.distinct(n) >= FACTS)
-        return rows[:, : steps + 1]
+        sign, n = np.divmod(rows[:, 1 : steps + 1], self.modulus)
+        named = np.array([SIGNS.index(s) for s in self.operations], dtype=np.int64)[sign] * self.modulus + n
+        return np.concatenate([rows[:, :1], np.where(sign < 0, EMPTY, named)], axis=1)
 
     def _steps(self, row: list[int], level: int) -> list[tuple[str, int]]:
         return [(self.operations[x // self.modulus], x % self.modulus) for x in row[1 : level + 1]]
@@ -86,9 +90,13 @@ class MultiStep(Generated):
         return tuple(f"{a}{sign}{n}={b}" for a, (sign, n), b in zip(values, steps, values[1:], strict=False))
 
     def caps(self) -> tuple[int, int]:
-        """Every number has at most as many digits as modulus - 1."""
-        width = len(str(self.modulus - 1))
-        return width + 1, max(self.levels()) * (3 * width + 3)
+        """By the widths of all numbers below the modulus."""
+        value = np.arange(self.modulus)
+        width, a = 1 + (value > 9), value[:, None]
+        made = {"+": a + value, "-": a - value, "x": a * value}
+        after = np.concatenate([made[sign] % self.modulus for sign in self.operations], axis=1)
+        cost = width[:, None] + np.tile(width, len(self.operations)) + width[after] + 3
+        return int(width[-1]) + 1, longest_chain(after, cost, max(self.levels()))
 
     def parse(self, text: str) -> str:
         """``3+4x2`` or ``3+4x2=`` as ``3+4x2=``; ValueError says what is legal."""

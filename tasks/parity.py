@@ -1,0 +1,73 @@
+"""Parity of strings of bits.
+
+Knows nothing of models or strategies, nor how the harness asks; splits and streams are `_generated`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import xor
+from typing import Any, ClassVar
+
+from harness.task import setting
+from tasks._generated import FACTS, Generated, whole_range
+from tasks._pairs import Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity(Generated):
+    """Parity of a string of bits: is the number of ones odd? One line a bit.
+
+    ``0110=`` is 0. Bits are uniform, the lengths have equal shares. A worked line is a bit and the parity so far (``1>0``).
+    Strings with the same beginning are in the same split.
+    """
+
+    source: ClassVar[str] = "London and Kanade 2505.21024 (parity, which two layers learn with pauses and not without)"
+    difficulty_name: ClassVar[str] = "length"
+
+    lengths: str = setting("8-16", doc="bits: one number or a range such as 8-16, up to 48; equal shares")
+
+    def __post_init__(self) -> None:
+        self.levels()
+        self.check_size()
+
+    def defaults(self) -> Mapping[str, Any]:
+        """A budget that suits the default settings."""
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+
+    def alphabet(self) -> str:
+        """Bits, and what stands in and between lines."""
+        return "chars:01=>;"
+
+    def levels(self) -> Sequence[int]:
+        """The lengths."""
+        return whole_range("lengths", self.lengths, low=1, high=48)
+
+    def bases(self, level: int) -> Sequence[int]:
+        """The bits."""
+        return [2] * level
+
+    def content(self, levels: Int, rows: Int) -> Int:
+        """The first bits, FACTS strings or more of them: so worked lines state no held-out string that is at least so long."""
+        return rows[:, : (FACTS - 1).bit_length()]
+
+    def said(self, level: int, row: list[int]) -> tuple[str, str]:
+        """``0110=`` and its parity."""
+        return "".join(map(str, row[:level])) + "=", str(sum(row[:level]) % 2)
+
+    def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
+        """One line a bit: the bit and the parity so far."""
+        return tuple([f"{bit}>{parity}" for bit, parity in zip(row, accumulate(row[:level], xor), strict=False)])
+
+    def caps(self) -> tuple[int, int]:
+        """A bit with its end; four tokens a line."""
+        return 2, 4 * max(self.levels())
+
+    def parse(self, text: str) -> str:
+        """``0110`` or ``0110=`` as ``0110=``; ValueError says what is legal."""
+        if not re.fullmatch("[01]+=?", text):
+            raise ValueError(f"not a question of this task: {text!r}; legal: a string of bits such as 0110=")
+        return text.rstrip("=") + "="
