@@ -25,10 +25,13 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class KHop(Generated):
     """Follow a permutation, given in the question, k times from an element: serial, one line a hop.
 
-    ``cadb:3b=`` says that a goes to c, b to a, c to d and d to b, and asks where 3 hops from b lead: to a, to c, to d; so d.
-    A worked line is one hop (``b>a``); the last one ends in the answer. The permutation is one cycle through all elements, drawn
-    uniformly: else an element would often be its own answer. Equal shares of k; starts are uniform. The permutation alone
-    decides the split, so no line of a training problem states a hop of a held-out one.
+    ``cadb:3b`` says that a goes to c, b to a, c to d and d to b, and asks where 3 hops from b lead: to a, to c, to d; so d. A
+    worked line is one hop (``ba``). The permutation is one cycle through all elements, drawn uniformly: else an element would
+    often be its own answer. Equal shares of k; starts are uniform. The permutation alone decides the split, so no line of a
+    training problem states a hop of a held-out one.
+
+    An element stands right before its image is said: with a sign between them (``3b=``, ``b>a``) neither direct nor trained
+    lines left their floors at size xs in 1.5e12 FLOPs.
     """
 
     source: ClassVar[str] = "own; hops in the manner of Sanford 2402.09268 (k-hop induction heads)"
@@ -46,7 +49,7 @@ class KHop(Generated):
 
     def alphabet(self) -> str:
         """One alphabet for all settings."""
-        return f"chars:{LETTERS}0123456789:=>;"
+        return f"chars:{LETTERS}0123456789:;"
 
     def levels(self) -> Sequence[int]:
         """The numbers of hops."""
@@ -88,27 +91,27 @@ class KHop(Generated):
         return path
 
     def said(self, level: int, row: list[int]) -> tuple[str, str]:
-        """``cadb:3b=`` and where that leads."""
+        """``cadb:3b`` and where that leads."""
         images = "".join([LETTERS[i] for i in row[: self.elements]])
         path = self._path(level, row)
-        return f"{images}:{level}{path[0]}=", path[-1]
+        return f"{images}:{level}{path[0]}", path[-1]
 
     def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
-        """One line a hop: ``b>a``, ``a>c``, ``c>d``."""
+        """One line a hop: ``ba``, ``ac``, ``cd``."""
         path = self._path(level, row)
-        return tuple([f"{a}>{b}" for a, b in itertools.pairwise(path)])
+        return tuple([a + b for a, b in itertools.pairwise(path)])
 
     def caps(self) -> tuple[int, int]:
         """An element with its end; as many lines as there are hops."""
-        return 2, 4 * max(self.levels())
+        return 2, 3 * max(self.levels())
 
     def parse(self, text: str) -> str:
-        """``cadb:3b`` or ``cadb:3b=`` as ``cadb:3b=``; ValueError says what is legal."""
+        """``cadb:3b`` as it stands; ValueError says what is legal."""
         names = LETTERS[: self.elements]
-        found = re.fullmatch(rf"([{names}]+):([0-9]+)([{names}])=?", text)
+        found = re.fullmatch(rf"([{names}]+):([0-9]+)([{names}])", text)
         if not found or sorted(found[1]) != list(names) or str(int(found[2])) != found[2]:
-            example = names[1:] + names[0] + ":2a="
+            example = names[1:] + names[0] + ":2a"
             raise ValueError(
                 f"not a question of this task: {text!r}; legal: where each of {names} goes, a colon, hops, a start: {example}"
             )
-        return text.rstrip("=") + "="
+        return text
