@@ -211,6 +211,7 @@ def _held_out(task: Generated, level: int, split: Split, seed: int, count: int) 
         found = np.concatenate([found, rows]) if found.size else rows
         found = found[np.sort(np.unique(found, axis=0, return_index=True)[1])]
         chunk += 1
+        assert chunk < 20 or len(found), f"{type(task).__name__}: no {split} problem of level {level} in {chunk} draws"
     return found[:count]
 
 

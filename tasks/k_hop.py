@@ -45,7 +45,7 @@ class KHop(Generated):
 
     def defaults(self) -> Mapping[str, Any]:
         """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """One alphabet for all settings."""

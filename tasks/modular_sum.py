@@ -31,7 +31,7 @@ class ModularSum(Generated):
     difficulty_name: ClassVar[str] = "numbers"
 
     modulus: int = setting(10, doc="all is modulo this", low=2, high=100)
-    numbers: str = setting("2-5", doc="numbers in a sum: one number or a range such as 2-5, up to 24; equal shares")
+    numbers: str = setting("2-4", doc="numbers in a sum: one number or a range such as 2-4, up to 24; equal shares")
 
     def __post_init__(self) -> None:
         self.levels()
@@ -39,7 +39,7 @@ class ModularSum(Generated):
 
     def defaults(self) -> Mapping[str, Any]:
         """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, signs, and what joins lines."""

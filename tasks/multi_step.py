@@ -25,16 +25,16 @@ class MultiStep(Generated):
     """Chains of + - x modulo a number, worked out from left to right: serial, one line a step.
 
     A question is a number and ``length`` operations with an operand each, all below ``modulus``; the answer is the last running
-    value, and a worked line is one step of it (``3+4=2``; the last line ends in the answer). The operations and operands are
+    value (``2+2x2=`` modulo 3 is 2), and a worked line is one step of it (``2+2=1``, ``1x2=2``). The operations and operands are
     uniform, the lengths have equal shares.
     """
 
     source: ClassVar[str] = "own; evidence for serial tasks in Li 2402.12875"
     difficulty_name: ClassVar[str] = "length"
 
-    modulus: int = setting(5, doc="all is modulo this", low=2, high=100)
+    modulus: int = setting(3, doc="all is modulo this", low=2, high=100)
     operations: str = setting("+-x", doc="which of + - x stand in a chain, for example +x")
-    lengths: str = setting("1-4", doc="operations in a chain: one number or a range such as 1-4, up to 24; equal shares")
+    lengths: str = setting("2-6", doc="operations in a chain: one number or a range such as 2-6, up to 24; equal shares")
 
     def __post_init__(self) -> None:
         if not self.operations or len(set(self.operations)) < len(self.operations) or set(self.operations) - set(SIGNS):
@@ -44,7 +44,7 @@ class MultiStep(Generated):
 
     def defaults(self) -> Mapping[str, Any]:
         """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, operations, and what joins lines."""
@@ -78,13 +78,13 @@ class MultiStep(Generated):
         return list(accumulate(steps, after, initial=first))
 
     def said(self, level: int, row: list[int]) -> tuple[str, str]:
-        """``3+4x2=`` and the last running value."""
+        """``2+2x2=`` and the last running value."""
         steps = self._steps(row, level)
         text = "".join([str(row[0]), *[f"{sign}{n}" for sign, n in steps], "="])
         return text, str(self._values(row[0], steps)[-1])
 
     def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
-        """One line a step: ``3+4=2``, ``2x2=4``."""
+        """One line a step: ``2+2=1``, ``1x2=2``."""
         steps = self._steps(row, level)
         values = self._values(row[0], steps)
         return tuple(f"{a}{sign}{n}={b}" for a, (sign, n), b in zip(values, steps, values[1:], strict=False))
@@ -99,7 +99,7 @@ class MultiStep(Generated):
         return int(width[-1]) + 1, longest_chain(after, cost, max(self.levels()))
 
     def parse(self, text: str) -> str:
-        """``3+4x2`` or ``3+4x2=`` as ``3+4x2=``; ValueError says what is legal."""
+        """``2+2x2`` or ``2+2x2=`` as ``2+2x2=``; ValueError says what is legal."""
         found = re.fullmatch(rf"([0-9]+)((?:[{re.escape(self.operations)}][0-9]+)+)=?", text)
         numbers = re.findall("[0-9]+", text)
         if not found or any(str(int(n)) != n or int(n) >= self.modulus for n in numbers):

@@ -31,7 +31,7 @@ class Permutations(Generated):
     difficulty_name: ClassVar[str] = "factors"
 
     group: Literal["S3", "S5"] = setting("S3", doc="permutations of three things (6, a letter each) or of five (120, spelled)")
-    factors: str = setting("2-8", doc="factors of a product: one number or a range such as 2-8, up to 16 (S5: 10); equal shares")
+    factors: str = setting("3-8", doc="factors of a product: one number or a range such as 3-8, up to 16 (S5: 10); equal shares")
 
     def __post_init__(self) -> None:
         self.levels()
@@ -39,7 +39,7 @@ class Permutations(Generated):
 
     def defaults(self) -> Mapping[str, Any]:
         """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 128, "train.learning_rate": 2e-3}
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """One alphabet for both groups."""
