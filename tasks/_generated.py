@@ -69,8 +69,12 @@ class Generated(Task):
     """
 
     def levels(self) -> Sequence[int]:
-        """The difficulties, in the order in which they take turns."""
+        """The difficulties, in the order in which they take turns when asked."""
         raise NotImplementedError
+
+    def turns(self) -> Sequence[int]:
+        """The difficulties in the order in which they take turns in training: each as often as its share wants."""
+        return self.levels()
 
     def said(self, level: int, row: list[int]) -> tuple[str, str]:
         """Question and answer of one problem."""
@@ -163,7 +167,7 @@ def _bases(task: Generated) -> Int:
 @lru_cache(maxsize=8)
 def _train_block(task: Generated, seed: int, block: int, lines: bool) -> list[Problem]:
     """Problems ``block * BLOCK ..`` of the train stream; the last few blocks are kept, since batches are smaller."""
-    every = np.array(task.levels(), dtype=np.int64)
+    every = np.array(task.turns(), dtype=np.int64)
     few = np.array([task.distinct(level) < FEW for level in every.tolist()])
     turn = (block * BLOCK + np.arange(BLOCK)) % len(every)
     levels, free, rng = every[turn], few[turn], generator("train", seed, block)

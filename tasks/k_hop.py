@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class KHop(Generated):
     elements: int = setting(12, doc="elements of the permutation, named a, b, ..; more than hops", low=6, high=26)
     hops: str = setting("1-8", doc="hops: one number or a range such as 1-8; equal shares")
 
+    mix: Literal["equal", "easy"] = setting("easy", doc="shares of hops in training; easy: k hops have a share as 1/k")
+
     def __post_init__(self) -> None:
         self.levels()
 
@@ -54,6 +56,11 @@ class KHop(Generated):
     def levels(self) -> Sequence[int]:
         """The numbers of hops."""
         return whole_range("hops", self.hops, low=1, high=self.elements - 1)
+
+    def turns(self) -> Sequence[int]:
+        """Equal shares, or every number of hops about as often as its inverse wants."""
+        hops = self.levels()
+        return hops if self.mix == "equal" else [k for k in hops for _ in range(round(hops[-1] / k))]
 
     def draw(self, rng: np.random.Generator, levels: Int) -> Int:
         """The element that each one goes to, then the start: (M, elements + 1)."""

@@ -74,7 +74,7 @@ def compose(question, fields):
 
 CASES = [
     ("k_hop", {}, hop),
-    ("k_hop", {"elements": "8", "hops": "2-5"}, hop),
+    ("k_hop", {"elements": "8", "hops": "2-5", "mix": "equal"}, hop),
     ("k_hop", {"elements": "26", "hops": "25"}, hop),
     ("modular_sum", {}, add),
     ("modular_sum", {"modulus": "13", "numbers": "2-12"}, add),
@@ -131,8 +131,8 @@ def test_streams_are_functions_of_seed_and_index(name, fields, solve):
         assert task.problems(split, seed=1, start=5, count=0) == []
     border = task.problems("train", seed=0, start=BLOCK - 3, count=6)
     assert [p for i in range(6) for p in task.problems("train", seed=0, start=BLOCK - 3 + i, count=1)] == border
-    levels = list(task.levels())
-    assert [p.difficulty for p in border] == [levels[i % len(levels)] for i in range(BLOCK - 3, BLOCK + 3)]
+    turns = list(task.turns())
+    assert [p.difficulty for p in border] == [turns[i % len(turns)] for i in range(BLOCK - 3, BLOCK + 3)]
 
 
 @pytest.mark.parametrize(("name", "fields"), SMALL)
@@ -173,8 +173,13 @@ def test_shares_of_splits_and_levels(name, fields, solve):
             sums[p.difficulty] += p.weight
         assert sum(sums.values()) == pytest.approx(len(problems))
         assert list(sums.values()) == pytest.approx([len(problems) / len(sums)] * len(sums))
-    train = Counter(p.difficulty for p in task.problems("train", seed=0, start=0, count=50 * len(task.levels())))
-    assert set(train.values()) == {50} and set(train) == set(task.levels())
+    train = Counter(p.difficulty for p in task.problems("train", seed=0, start=0, count=50 * len(task.turns())))
+    assert train == {level: 50 * task.turns().count(level) for level in task.levels()}
+
+
+def test_easy_hops_have_larger_shares_in_training_if_wanted():
+    assert Counter(made("k_hop", {"mix": "easy"}).turns()) == {1: 8, 2: 4, 3: 3, 4: 2, 5: 2, 6: 1, 7: 1, 8: 1}
+    assert list(made("k_hop", {"mix": "equal"}).turns()) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
