@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,10 @@ class Generated(Task):
     def trainable(self, levels: Int, rows: Int) -> Bool:
         """Whether rows of the train split may be trained on: false where their worked lines state a held-out problem."""
         return np.ones(len(rows), dtype=bool)
+
+    def defaults(self) -> Mapping[str, Any]:
+        """A budget of one to three minutes on one core, with which the default settings of most of these tasks were piloted."""
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def offers(self) -> frozenset[str]:
         """A prompt and worked lines."""

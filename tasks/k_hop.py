@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,27 +27,23 @@ class KHop(Generated):
 
     ``cadb:3b`` says that a goes to c, b to a, c to d and d to b, and asks where 3 hops from b lead: to a, to c, to d; so d. A
     worked line is one hop (``ba``). The permutation is one cycle through all elements, drawn uniformly: else an element would
-    often be its own answer. Equal shares of k; starts are uniform. The permutation alone decides the split, so no line of a
+    often be its own answer. Starts are uniform. The permutation alone decides the split, so no line of a
     training problem states a hop of a held-out one.
 
-    An element stands right before its image is said: with a sign between them (``3b=``, ``b>a``) neither direct nor trained
-    lines left their floors at size xs in 1.5e12 FLOPs.
+    At size xs, two choices let something be learned within 1.5e12 FLOPs. An element stands right before its image is said: with a
+    sign between them (``3b=``, ``b>a``) trained lines stayed at their floor. And low numbers of hops have larger shares in
+    training (``mix``): with equal ones direct stayed at its floor even for one hop.
     """
 
     source: ClassVar[str] = "own; hops in the manner of Sanford 2402.09268 (k-hop induction heads)"
     difficulty_name: ClassVar[str] = "hops"
 
     elements: int = setting(12, doc="elements of the permutation, named a, b, ..; more than hops", low=6, high=26)
-    hops: str = setting("1-8", doc="hops: one number or a range such as 1-8; equal shares")
-
+    hops: str = setting("1-8", doc="hops: one number or a range such as 1-8; equal shares when asked")
     mix: Literal["equal", "easy"] = setting("easy", doc="shares of hops in training; easy: k hops have a share as 1/k")
 
     def __post_init__(self) -> None:
         self.levels()
-
-    def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """One alphabet for all settings."""

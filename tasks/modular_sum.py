@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,10 +36,6 @@ class ModularSum(Generated):
     def __post_init__(self) -> None:
         self.levels()
         self.check_size()
-
-    def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, signs, and what joins lines."""

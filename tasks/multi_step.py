@@ -6,10 +6,10 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,10 +41,6 @@ class MultiStep(Generated):
             raise ValueError(f"operations: expected one or more of + - x, each once, such as +x, got {self.operations!r}")
         self.levels()
         self.check_size()
-
-    def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, operations, and what joins lines."""

@@ -6,11 +6,11 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import xor
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from harness.task import setting
 from tasks._generated import FACTS, Generated, whole_range
@@ -33,10 +33,6 @@ class Parity(Generated):
     def __post_init__(self) -> None:
         self.levels()
         self.check_size()
-
-    def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Bits, and what stands in and between lines."""

@@ -6,11 +6,11 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from harness.task import setting
 from tasks._generated import FACTS, Generated, whole_range
@@ -36,10 +36,6 @@ class Permutations(Generated):
     def __post_init__(self) -> None:
         self.levels()
         self.check_size()
-
-    def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
-        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 64, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """One alphabet for both groups."""
