@@ -13,10 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from harness.problem import Key, Problem, Question
 from harness.task import SPLITS, Split, Task, setting
+from tasks._epochs import endless
 from tasks._rows import Names, Row, read_rows
 from tasks._splits import content_hash, fill
 
@@ -65,7 +64,7 @@ class File(Task):
         """See Task.problems; ids are line numbers. ValueError names ``task.path``."""
         data = self._data
         mine = data.order[split]
-        places = _endless(len(mine), seed, start, count) if split == "train" else range(len(mine))[start : start + count]
+        places = endless(len(mine), seed, start, count) if split == "train" else range(len(mine))[start : start + count]
         return [self._problem(data, data.rows[mine[i]], lines) for i in places]
 
     def _problem(self, data: _Data, row: Row, lines: bool) -> Problem:
@@ -122,14 +121,3 @@ def _read(path: Path, names: Names, stamp: tuple[int, int]) -> _Data:
         answer_cap_tokens=max(len(row.answer.encode()) for row in rows) + 1,
         lines_cap_tokens=max(len("\n".join(row.steps).encode()) for row in rows) + 1,
     )
-
-
-def _endless(size: int, seed: int, start: int, count: int) -> list[int]:
-    """Places ``start .. start+count-1`` of a stream that permutes 0 .. size-1 anew in every epoch."""
-    return [_permutation(size, seed, i // size)[i % size] for i in range(start, start + count)]
-
-
-@lru_cache(maxsize=4)
-def _permutation(size: int, seed: int, epoch: int) -> list[int]:
-    places: list[int] = np.random.default_rng([seed, epoch]).permutation(size).tolist()
-    return places

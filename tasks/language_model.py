@@ -1,18 +1,18 @@
 """Language modelling: documents of a corpus, split before anything is trained.
 
-Loads through `_corpora`, splits through `_splits`; knows nothing of models, windows' order or scores.
+Loads and splits through `_split_corpus`; knows nothing of models, windows' order or scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from harness.problem import Document
-from harness.task import SPLITS, Kind, Split, Task, setting
+from harness.task import Kind, Split, Task, setting
+from tasks._split_corpus import Corpus, split_corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,63 +59,8 @@ class LanguageModel(Task):
 
     def provenance(self) -> Mapping[str, Any]:
         """Corpus, sha256 of all its documents, documents and bytes by split, duplicates dropped, and who made the splits."""
-        corpus = self._corpus
-        return {
-            "corpus": self.corpus,
-            "sha256": corpus.sha256,
-            "documents": {split: len(corpus.documents[split]) for split in SPLITS},
-            "bytes": {split: sum(_size_bytes(d.text) for d in corpus.documents[split]) for split in SPLITS},
-            "duplicates_dropped": corpus.duplicates,
-            "splits": corpus.splits,
-        }
+        return {"corpus": self.corpus} | self._corpus.facts()
 
     @property
-    def _corpus(self) -> _Corpus:
-        path = Path(self.corpus)
-        stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-        return _loaded(self.corpus, self.column, stamp)
-
-
-@dataclass(frozen=True, slots=True)
-class _Corpus:
-    """A corpus in its splits. splits: "by content hash", or which ones the source gave."""
-
-    documents: Mapping[Split, Sequence[Document]]
-    sha256: str
-    duplicates: int
-    splits: str
-
-
-@lru_cache(maxsize=2)
-def _loaded(corpus: str, column: str, stamp: tuple[int, int]) -> _Corpus:
-    """Load, drop duplicates, split. stamp: changes when a local file does, so that an edited one is read again."""
-    from tasks._corpora import load
-    from tasks._splits import content_hash, fill
-
-    found = load(corpus, column)
-    kept = _distinct(found)
-    texts = [text for _, text, _ in kept]
-    given = [split for _, _, split in kept]
-    try:
-        splits = fill(texts, weights=[_size_bytes(t) for t in texts], given=given)
-    except ValueError as error:
-        raise ValueError(f"task.corpus: {corpus!r} is too small: {error}") from None
-    documents = {
-        s: [Document(name, text) for (name, text, _), mine in zip(kept, splits, strict=True) if mine == s] for s in SPLITS
-    }
-    own = sorted({s for s in given if s is not None}, key=SPLITS.index)
-    digest = content_hash("".join(content_hash(text) for _, text, _ in found))
-    return _Corpus(documents, digest, len(found) - len(kept), f"given: {', '.join(own)}" if own else "by content hash")
-
-
-def _distinct(found: Sequence[tuple[str, str, Split | None]]) -> list[tuple[str, str, Split | None]]:
-    """Each text once, in the given order; of copies in several given splits the most held-out one stays."""
-    rank: dict[Split | None, int] = {"test": 0, "validation": 1, "value": 2, "train": 3, None: 3}
-    best: dict[str, int] = {}
-    for i in sorted(range(len(found)), key=lambda i: rank[found[i][2]]):
-        best.setdefault(found[i][1], i)
-    return [found[i] for i in sorted(best.values())]
-
-
-def _size_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    def _corpus(self) -> Corpus:
+        return split_corpus(self.corpus, self.column)

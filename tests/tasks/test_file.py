@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from harness.problem import Problem
 from harness.task import SPLITS, Split
-from tasks.file import File, _endless
+from tasks._epochs import endless
+from tasks.file import File
 
 ROWS = [{"question": f"Capital {i}?", "answer": f"City {i}", "steps": [f"It is {i}.", f"So: City {i}"]} for i in range(100)]
 
@@ -57,7 +58,7 @@ def test_the_train_stream_permutes_every_epoch(tmp_path: Path) -> None:
 
 @given(st.integers(1, 7), st.integers(0, 30), st.integers(0, 30))
 def test_the_train_stream_does_not_depend_on_how_it_is_asked_for(size: int, start: int, count: int) -> None:
-    assert _endless(size, 3, start, count) == _endless(size, 3, 0, 60)[start : start + count]
+    assert endless(size, 3, start, count) == endless(size, 3, 0, 60)[start : start + count]
 
 
 def test_held_out_windows(tmp_path: Path) -> None:
