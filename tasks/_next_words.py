@@ -64,7 +64,8 @@ def clipped(text: str, characters: int) -> str:
 def gaps(corpus: Corpus, characters: int, frequent: int) -> Gaps:
     """All gaps of a corpus. characters: of context; frequent: only the so many most frequent words of train (0: all).
 
-    A context that stands in several splits belongs to the most held-out one; its first word stays. ValueError if a split has none.
+    A context that stands in several splits belongs to the most held-out one; its first word stays. ValueError if a split
+    has none.
     """
     found = {s: [gap for d in corpus.documents[s] for gap in _of_text(d.text, characters)] for s in SPLITS}
     order = _by_frequency(Counter(word for _, word in found["train"]))
@@ -86,8 +87,9 @@ def gaps(corpus: Corpus, characters: int, frequent: int) -> Gaps:
 def _of_text(text: str, characters: int) -> Iterator[Gap]:
     running = " ".join(text.split())
     for found in NEXT_WORD.finditer(running):
-        if found.start() >= characters:
-            yield clipped(running[: found.start()], characters), found[0]
+        start = found.start()
+        if start >= characters and " " in running[start - characters - 1 : start - 1]:  # else one long word fills the context
+            yield clipped(running[max(0, start - characters - 1) : start], characters), found[0]
 
 
 def _by_frequency(counts: Counter[str]) -> list[str]:

@@ -17,8 +17,6 @@ from tasks._epochs import endless
 from tasks._next_words import Gap, Gaps, clipped, gaps, last_word
 from tasks._split_corpus import split_corpus
 
-Lines = Literal["hints", "spelling", "followers"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cloze(Task):
@@ -46,7 +44,9 @@ class Cloze(Task):
     column: str = setting("text", doc="the column that holds the text, for datasets")
     characters: int = setting(32, doc="most characters of text before the word", low=8, high=900)
     frequent: int = setting(50, doc="asked are the so many most frequent words of the train split; 0: all", low=0, high=100_000)
-    lines: Lines = setting("hints", doc="what worked lines say: first letter and length, its spelling, or likely followers")
+    lines: Literal["hints", "spelling", "followers"] = setting(
+        "hints", doc="what worked lines say: first letter and length, its spelling, or likely followers"
+    )
     tokens: Literal["bytes", "gpt2"] = setting("bytes", doc="alphabet: bytes, or GPT-2's BPE")
 
     @classmethod
@@ -98,7 +98,7 @@ class Cloze(Task):
             raise error if str(error).startswith("task.") else ValueError(f"task.corpus: {self.corpus!r}: {error}") from None
 
 
-def _worked(kind: Lines, gap: Gap, found: Gaps, split: Split) -> tuple[str, ...]:
+def _worked(kind: str, gap: Gap, found: Gaps, split: Split) -> tuple[str, ...]:
     """Worked lines; the last one is the word."""
     context, word = gap
     if kind == "spelling":
@@ -110,7 +110,7 @@ def _worked(kind: Lines, gap: Gap, found: Gaps, split: Split) -> tuple[str, ...]
 
 
 @lru_cache(maxsize=4)
-def _caps(found: Gaps, kind: Lines) -> tuple[int, int]:
+def _caps(found: Gaps, kind: str) -> tuple[int, int]:
     """Tokens of the longest answer and of the longest worked lines of any question, each with the token that ends it."""
     answer = max(len(word) for split in SPLITS for _, word in found.by_split[split])
     joined = (";".join(_worked(kind, gap, found, split)) for split in SPLITS for gap in found.by_split[split])

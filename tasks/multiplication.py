@@ -117,7 +117,7 @@ class Multiplication(Task):
         number = "(0|[1-9][0-9]*)" if self.numbers == "plain" else "(0|[0-9]*[1-9])"
         if not re.fullmatch(rf"{number}x{number}=?", text):
             raise ValueError(f"not a question of this task: {text!r}; legal: numbers without needless zeros, such as 12x34=")
-        return text.rstrip("=") + "="
+        return text.removesuffix("=") + "="
 
 
 def _equal_shares(size: Int) -> Any:

@@ -121,4 +121,4 @@ class PathStar(Generated):
         if node != found[2] or not steps or steps >= max(self.levels()):
             most = max(self.levels())
             raise ValueError(f"no path of at most {most} nodes leads from {found[2]} to {found[3]} in {text!r}; {legal}")
-        return text.rstrip("=") + "="
+        return text.removesuffix("=") + "="

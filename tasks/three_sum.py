@@ -128,15 +128,15 @@ class ThreeSum(Generated):
     def parse(self, text: str) -> str:
         """``a31b52c47d70``, with or without ``=``, as a question; ValueError says what is legal."""
         most, digits = max(self.levels()), f"[0-{self.modulus - 1}]{{{self.dimension}}}"
-        found = re.findall(f"([a-z])({digits})", text)
-        letters = "".join(letter for letter, _ in found)
-        if "".join(map("".join, found)) != text.rstrip("=") or letters != LETTERS[: len(letters)] or not 3 <= len(letters) <= most:
+        letters = text[:: self.dimension + 1].removesuffix("=")
+        whole = re.fullmatch(f"(?:[a-z]{digits}){{3,{most}}}=?", text)
+        if not whole or letters != LETTERS[: len(letters)]:
             legal = "".join(f"{c}{i % self.modulus}{'0' * (self.dimension - 1)}" for i, c in enumerate(LETTERS[:4]))
             raise ValueError(
                 f"not a question of this task: {text!r}; legal: 3 to {most} tuples of {self.dimension} digits below "
                 f"{self.modulus}, lettered from a, such as {legal}="
             )
-        return text.rstrip("=") + "="
+        return text.removesuffix("=") + "="
 
 
 @lru_cache(maxsize=8)
