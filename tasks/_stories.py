@@ -34,24 +34,24 @@ class Story:
 
 
 FREE: Final = (None, None, None)
-STORIES: Final = (
-    Story("+", "{n} has {a} {o} and gets {b} more. How many now?", FREE[:2]),
-    Story("+", "{n} finds {a} {o}, {m} finds {b}. How many together?", FREE[:2]),
-    Story("+", "{a} {o} lie here and {b} there. How many in all?", FREE[:2]),
-    Story("-", "{n} has {a} {o} and loses {b}. How many are left?", FREE[:2]),
+STORIES: Final = (  # short, since every character is a token
+    Story("+", "{n} has {a} {o} and gets {b}. How many?", FREE[:2]),
+    Story("+", "{n} finds {a} {o}, {m} finds {b}. How many?", FREE[:2]),
+    Story("+", "{a} {o} lie here, {b} there. How many?", FREE[:2]),
+    Story("-", "{n} has {a} {o} and loses {b}. How many?", FREE[:2]),
     Story("-", "Of {a} {o}, {b} are sold. How many stay?", FREE[:2]),
-    Story("-", "{n} has {a} {o}, {m} has {b}. How many more has {n}?", FREE[:2]),
-    Story("x", "{n} fills {a} bags with {b} {o} each. How many {o}?", (9, 12)),
-    Story("x", "{a} boxes hold {b} {o} each. How many in all?", (9, 12)),
-    Story("x", "Each of {b} days {n} sells {a} {o}. How many in all?", (9, 12)),
-    Story("++", "{n} has {a} {o}, gets {b}, then {c} more. How many now?", FREE),
-    Story("+-", "{n} has {a} {o}, gets {b} and loses {c}. How many now?", FREE),
-    Story("-+", "{n} has {a} {o}, sells {b} and buys {c}. How many now?", FREE),
-    Story("--", "Of {a} {o}, {n} takes {b} and {m} takes {c}. How many stay?", FREE),
-    Story("x+", "{n} has {a} bags of {b} {o} and {c} more. How many {o}?", (9, 12, None)),
-    Story("x-", "{n} buys {a} boxes of {b} {o} and loses {c}. How many are left?", (9, 12, None)),
-    Story("+x", "A box holds {a} red and {b} blue {o}. How many in {c} boxes?", (12, 12, 9)),
-    Story("-x", "Of {a} {o} a box, {n} takes {b}. How many stay in {c} boxes?", (20, 20, 9)),
+    Story("-", "{n} has {a} {o}, {m} has {b}. How many more?", FREE[:2]),
+    Story("x", "{n} has {a} bags of {b} {o}. How many?", (9, 12)),
+    Story("x", "{a} boxes hold {b} {o} each. How many?", (9, 12)),
+    Story("x", "{n} buys {a} {o} a day. How many in {b} days?", (9, 12)),
+    Story("++", "{n} has {a} {o}, gets {b}, then {c}. How many?", FREE),
+    Story("+-", "{n} has {a} {o}, gets {b}, loses {c}. How many?", FREE),
+    Story("-+", "{n} has {a} {o}, sells {b}, buys {c}. How many?", FREE),
+    Story("--", "Of {a} {o}, {n} takes {b}, {m} takes {c}. How many stay?", FREE),
+    Story("x+", "{n} has {a} bags of {b} {o} and {c} more. How many?", (9, 12, None)),
+    Story("x-", "{n} buys {a} boxes of {b} {o}, loses {c}. How many?", (9, 12, None)),
+    Story("+x", "A box holds {a} red and {b} blue {o}. How many in {c}?", (12, 12, 9)),
+    Story("-x", "Of {a} {o} a box, {n} takes {b}. How many stay in {c}?", (20, 20, 9)),
 )
 
 

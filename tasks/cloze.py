@@ -55,8 +55,8 @@ class Cloze(Task):
         return {"corpus": "pydoc", "characters": 16}
 
     def defaults(self) -> Mapping[str, Any]:
-        """Some minutes of one core; longer contexts cost in proportion."""
-        return {"model.size": "xs", "train.flops": 4e12, "train.problems_per_update": 64, "train.learning_rate": 2e-3}
+        """Piloted at the default settings: direct 26%, where the word that most often follows the last one is right in 34%."""
+        return {"model.size": "xs", "train.flops": 2e12, "train.problems_per_update": 64, "train.learning_rate": 2e-3}
 
     def offers(self) -> frozenset[str]:
         """A prompt and worked lines."""

@@ -22,15 +22,15 @@ from tasks._stream import BLOCK, Drawn, HeldOut, drawn_for_training
 from tasks._worked import SYMBOLS
 
 MOST: Final = 9  # digits of an operand, so that products fit into 64 bits
-FLOPS: Final = {2: 1.5e12, 3: 4e12, MOST: 2.4e13}  # training budgets by the most digits; the last one was not run
+FLOPS: Final = {2: 1.2e12, 4: 6e12, MOST: 2.4e13}  # training budgets by the most digits; only the first was piloted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multiplication(Task):
     """Products of whole numbers, n x n digits, with partial products and running sums as worked lines.
 
-    Differs from arithmetic with operations=x: operands are equally long (or fill a grid of n x m sizes), every size has an equal
-    share, and texts are those of the papers. Splits are the same, so a product is in one split in both tasks.
+    Differs from arithmetic with operations=x: every size n x m of the grid (or n x n alone) has an equal share and a score of
+    its own, lines name no factors, and all numbers can be said as in the papers. Splits are the same in both tasks.
 
         plain     12x34= 408     48 | +360=408
         reversed  21x43= 8040    840 | +0630=8040
@@ -38,15 +38,15 @@ class Multiplication(Task):
     A line is one partial product and, from the second on, the sum so far. reversed: every number, operands too, is written least
     significant digit first; the k-th partial product and the sum with it take n + k digits, the answer n + m, filled up with
     zeros: so the answer is the last sum, digit for digit. plain: numbers as people write them. The longer operand (the first, if
-    equal) is multiplied by the digits of the other. Worked lines of training problems follow from no held-out product.
+    equal) is multiplied by the digits of the other. Worked lines of training problems state no held-out product.
     """
 
     source: ClassVar[str] = "Deng 2311.01460 and 2405.14838 (their reversed data, without blanks)"
     difficulty_name: ClassVar[str] = "size"
 
-    digits: str = setting("1-3", doc="digits of the longer operand: one number or a range such as 1-3, up to 9")
+    digits: str = setting("1-2", doc="digits of the longer operand: one number or a range such as 1-3, up to 9")
     sizes: Literal["equal", "grid"] = setting(
-        "equal", doc="equal: n x n, difficulty n; grid: n x m for every m up to n, difficulty 10 n + m; equal shares"
+        "grid", doc="equal: n x n, difficulty n; grid: n x m for every m up to n, difficulty 10 n + m; equal shares"
     )
     numbers: Literal["plain", "reversed"] = setting("plain", doc="reversed: least significant digit first, filled up with zeros")
 

@@ -25,7 +25,7 @@ STORY, NUMBERS, NAME, OTHER, OBJECT = 0, slice(1, 4), 4, 5, 6  # columns of a ro
 class WordProblems(Generated):
     """Word problems: arithmetic in English from 17 stories, one or two steps of + - and x with small numbers.
 
-    ``Ann has 12 pens, gets 7 and loses 3. How many now?`` -> ``16``, worked ``12+7=19``, ``19-3=16``. Names and objects vary;
+    ``Ann has 12 pens, gets 7, loses 3. How many?`` -> ``16``, worked ``12+7=19``, ``19-3=16``. Names and objects vary;
     numbers are at least 2 (factors up to 12), values on the way at least 1. Steps have equal shares, so have the stories of a
     step and a story's numbers. The split goes by the numbers alone, in whatever order: no story is asked with the numbers of a
     held-out problem in training, and no line of a training problem states a step with those of a held-out one.
@@ -35,7 +35,7 @@ class WordProblems(Generated):
     difficulty_name: ClassVar[str] = "steps"
 
     steps: str = setting("1-2", doc="steps: 1, 2 or 1-2; equal shares")
-    most: int = setting(50, doc="highest number to add or take away", low=20, high=60)
+    most: int = setting(20, doc="highest number to add or take away", low=20, high=60)
 
     def __post_init__(self) -> None:
         self.levels()
