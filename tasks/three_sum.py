@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 from math import comb
 from typing import Any, ClassVar, Final
 
@@ -69,9 +69,8 @@ class ThreeSum(Generated):
     def draw(self, rng: np.random.Generator, levels: Int) -> Int:
         """Rows (M, 1 + most tuples): whether true, then each tuple as a number, first coordinate first."""
         true, most = rng.random(len(levels)) < 0.5, max(self.levels())
-        digits = np.zeros((len(levels), most, self.dimension), dtype=np.int64)
+        digits, missing = np.zeros((len(levels), most, self.dimension), dtype=np.int64), np.arange(len(levels))
         absent = np.arange(most) >= levels[:, None]
-        missing = np.arange(len(levels))
         while len(missing):
             digits[missing] = self._planted(rng, levels[missing], true[missing])
             wrong = ~true[missing]
@@ -111,14 +110,11 @@ class ThreeSum(Generated):
 
     def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
         """``ab83F`` for each pair, then ``=F``."""
-        spelt = _spelt(self.modulus, self.dimension)
-        named = list(zip(LETTERS, [spelt[n] for n in row[1 : level + 1]], strict=False))
-        lines = []
+        named, lines = list(zip(LETTERS, row[1 : level + 1], strict=False)), []
         for (a, x), (b, y) in combinations(named, 2):
-            total = [(int(i) + int(j)) % self.modulus for i, j in zip(x, y, strict=True)]
-            lacking = "".join(str(-d % self.modulus) for d in total)
-            there = any(z == lacking for c, z in named if c not in (a, b))
-            lines.append(f"{a}{b}{''.join(map(str, total))}{'FT'[there]}")
+            total, lacking = _pair(self.modulus, self.dimension, x, y)
+            there = any(z == lacking and c not in (a, b) for c, z in named)
+            lines.append(f"{a}{b}{total}{'FT'[there]}")
         return *lines, f"={'FT'[row[0]]}"
 
     def caps(self) -> tuple[int, int]:
@@ -131,17 +127,23 @@ class ThreeSum(Generated):
         letters = text[:: self.dimension + 1].removesuffix("=")
         whole = re.fullmatch(f"(?:[a-z]{digits}){{3,{most}}}=?", text)
         if not whole or letters != LETTERS[: len(letters)]:
-            legal = "".join(f"{c}{i % self.modulus}{'0' * (self.dimension - 1)}" for i, c in enumerate(LETTERS[:4]))
-            raise ValueError(
-                f"not a question of this task: {text!r}; legal: 3 to {most} tuples of {self.dimension} digits below "
-                f"{self.modulus}, lettered from a, such as {legal}="
-            )
+            legal = f"3 to {most} tuples of {self.dimension} digits below {self.modulus}, lettered a, b, c and so on"
+            raise ValueError(f"not a question of this task: {text!r}; legal: {legal}")
         return text.removesuffix("=") + "="
 
 
 @lru_cache(maxsize=8)
 def _spelt(modulus: int, dimension: int) -> list[str]:
     """The digits of each tuple, by its number."""
-    if dimension == 0:
-        return [""]
-    return [f"{rest}{digit}" for rest in _spelt(modulus, dimension - 1) for digit in range(modulus)]
+    return ["".join(digits) for digits in product("0123456789"[:modulus], repeat=dimension)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _pair(modulus: int, dimension: int, x: int, y: int) -> tuple[str, int]:
+    """The digits of the sum of two tuples, and the number of the tuple that it lacks to 0."""
+    spelt = _spelt(modulus, dimension)
+    total = [(int(i) + int(j)) % modulus for i, j in zip(spelt[x], spelt[y], strict=True)]
+    lacking = 0
+    for digit in total:
+        lacking = lacking * modulus + -digit % modulus
+    return "".join(map(str, total)), lacking

@@ -168,7 +168,7 @@ def test_errors_name_what_is_legal() -> None:
         (lambda: ThreeSum(dimension=1), "tuples: above 6 tuples of 10 values"),
         (lambda: ThreeSum(tuples="3"), "tuples.*from 4 to 16"),
         (lambda: ThreeSum(dimension=1, modulus=2, tuples="4"), "too few problems"),
-        (lambda: ThreeSum().parse("a31b52c4"), "legal: 3 to 8 tuples of 2 digits below 10.*a00b10c20d30="),
+        (lambda: ThreeSum().parse("a31b52c4"), "legal: 3 to 8 tuples of 2 digits below 10"),
         (lambda: ThreeSum().parse("a31b52d47"), "legal"),
         (lambda: PathStar(degree=7), "names: 7 arms of 5 nodes want 29"),
         (lambda: PathStar(degree=2, lengths="3", names=5), "too few graphs"),
