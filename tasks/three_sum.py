@@ -32,7 +32,8 @@ class ThreeSum(Generated):
     are then changed (one, and with chance 1/2 each one more), and the whole is drawn again while some triple still sums to 0.
     Worked lines can be said in any order, since none needs another: for every pair its letters, its sum, and whether a third
     tuple is what the sum lacks (``ab83F``); the last line is ``=`` and the answer.
-    The paper gives tuples as multi-hot vectors, one token each; here they are text.
+    The paper gives tuples as multi-hot vectors, one token each; here they are text. Beware of one coordinate: there the number
+    of different tuples alone tells the answer in 69% of problems (6 digits), with two coordinates in 50%.
     """
 
     source: ClassVar[str] = "Pfau, Merrill, Bowman 2404.15758, section 3"
@@ -51,7 +52,7 @@ class ThreeSum(Generated):
             raise ValueError(f"tuples: above {most} tuples of {values} values nearly all problems are true; got {self.tuples!r}")
 
     def defaults(self) -> Mapping[str, Any]:
-        """A budget that suits the default settings."""
+        """A small budget, at which direct is still at the floor; no larger one was piloted."""
         return {"model.size": "xs", "train.flops": 2e12, "train.problems_per_update": 64, "train.learning_rate": 2e-3}
 
     def alphabet(self) -> str:
