@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.strategy import THOUGHT
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 LANES = 16  # elementwise functions of whole vector registers give the same bits whatever the number of rows
 
@@ -21,6 +21,20 @@ def first_heads(share: float, heads: int) -> Tensor:
     import torch
 
     return (torch.arange(heads) < math.ceil(share * heads))[None, :, None, None]
+
+
+def gate_part(config: Any) -> dict[str, nn.Module]:
+    """The part "gate": a score for each layer."""
+    from torch import nn
+
+    return {"gate": nn.Linear(config.n_embd, max(config.n_layer, LANES))}
+
+
+def speak_part(config: Any, thoughts: int) -> dict[str, nn.Module]:
+    """The part "speak": a chance for each thought of a place."""
+    from torch import nn
+
+    return {"speak": nn.Sequential(nn.Linear(config.n_embd, max(thoughts, LANES)), nn.Sigmoid())}
 
 
 def gated_forward(backbone: Any, cells: Any, slots: Any) -> Tensor:
@@ -70,3 +84,12 @@ def mixed_log_probabilities(logits: Tensor, p: Tensor, reads: Any) -> Tensor:
     outputs = said.shape[1]
     mixed = torch.zeros(reads.count, outputs, device=p.device).index_add(0, reads.group, said)
     return F.pad(mixed, (0, -outputs % (2 * LANES)), value=1.0).log()[:, :outputs]
+
+
+def speaking_loss(logits: Tensor, p: Tensor, cells: Any, *, ponder: float) -> Tensor:
+    """sum_j p_j (CE_j + ponder j), a mean over text targets, from logits (R, V) and chances (R,)."""
+    import torch.nn.functional as F
+
+    nats = F.cross_entropy(logits, cells.targets, reduction="none")
+    total: Tensor = (p * (nats + ponder * cells.reads.slot)).sum() / max(cells.reads.count, 1)
+    return total

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.problem import MAX_THOUGHTS, ROLES
 from harness.strategy import NOTHING, TEXT, THOUGHT, Sight, Strategy, View, Woven, plain_weave, setting
-from strategies._thoughts import LANES, first_heads, gated_forward, mixed_log_probabilities, speaking_chances
+from strategies import _thoughts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,18 +114,13 @@ class ReasoningTokens(Strategy):
         """(B, 1 or heads, Q, K): thoughts of place i as keys, queries of places i+1 .. i+H-1."""
         apart = q.place[:, :, None] - k.place[:, None, :]
         near = ((apart >= 1) & (apart < self.horizon) & (k.kind == THOUGHT)[:, None, :])[:, None]
-        return near if self.heads == 1 else near & first_heads(self.heads, heads).to(near.device)
+        return near if self.heads == 1 else near & _thoughts.first_heads(self.heads, heads).to(near.device)
 
     def parts(self, config: Any) -> Mapping[str, nn.Module]:
         """A gate a layer, and the chance of speaking."""
-        from torch import nn
-
-        made: dict[str, nn.Module] = {}
-        if self.per_token and self.gate == "learned":
-            made["gate"] = nn.Linear(config.n_embd, max(config.n_layer, LANES))
-        if self.per_token and self.emit == "learned":
-            made["speak"] = nn.Sequential(nn.Linear(config.n_embd, max(self.per_token, LANES)), nn.Sigmoid())
-        return made
+        thoughts = self.per_token
+        gate = _thoughts.gate_part(config) if thoughts and self.gate == "learned" else {}
+        return gate | (_thoughts.speak_part(config, thoughts) if thoughts and self.emit == "learned" else {})
 
     def part_uses(self, layers: int) -> Mapping[str, tuple[int, int]]:
         """The gate at every layer of a cell, the chance of speaking at a read."""
@@ -135,25 +130,21 @@ class ReasoningTokens(Strategy):
         """Once through the blocks, with gated keys if asked."""
         if self.per_token == 0 or self.gate == "none":
             return super().forward(backbone, cells, slots)
-        return gated_forward(backbone, cells, slots)
+        return _thoughts.gated_forward(backbone, cells, slots)
 
     def chances(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
         """p_j (R,): that a place speaks at this thought."""
-        return speaking_chances(backbone.part("speak", states, reads), reads, thoughts=self.per_token)
+        return _thoughts.speaking_chances(backbone.part("speak", states, reads), reads, thoughts=self.per_token)
 
     def readout(self, backbone: Any, states: Tensor, reads: Any) -> Tensor:
         """emit=learned: log sum_j p_j p(x | R^j)."""
         if self.per_token == 0 or self.emit != "learned":
             return super().readout(backbone, states, reads)
-        return mixed_log_probabilities(backbone.head(states, reads), self.chances(backbone, states, reads), reads)
+        return _thoughts.mixed_log_probabilities(backbone.head(states, reads), self.chances(backbone, states, reads), reads)
 
     def loss(self, backbone: Any, states: Tensor, cells: Any, progress: float) -> Tensor:
         """emit=learned: sum_j p_j CE_j + ponder sum_j j p_j, a mean over text targets."""
         if self.per_token == 0 or self.emit != "learned":
             return super().loss(backbone, states, cells, progress)
-        import torch.nn.functional as F
-
-        p = self.chances(backbone, states, cells.reads)
-        nats = F.cross_entropy(backbone.head(states, cells.reads), cells.targets, reduction="none")
-        total: Tensor = (p * (nats + self.ponder * cells.reads.slot)).sum() / max(cells.reads.count, 1)
-        return total
+        logits, p = backbone.head(states, cells.reads), self.chances(backbone, states, cells.reads)
+        return _thoughts.speaking_loss(logits, p, cells, ponder=self.ponder)
