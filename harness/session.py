@@ -163,7 +163,9 @@ class Session:
         for row in rows[1:]:
             self._new_handle(fiber.live, row)
         whole = self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True)
-        columns = {f.row: self._scored_columns(f) for f in whole}
+        sayable, idle = self._backbone.strategy.sayable(), ROLES.index("thought")
+        said = {f.row: self._alphabet.head_columns(np.array(f.ids, dtype=np.int64), sayable) for f in whole}
+        columns = {f.row: np.where(np.array(f.roles) == idle, UNSCORED, said[f.row]) for f in whole}
         head = {row: self._decoder.logits[row : row + 1].clone() for row in rows}
         feeds = [f.without_last() for f in whole if len(f.ids) > 1]
 
@@ -175,10 +177,6 @@ class Session:
         self._feeds += feeds
         self._waiting.append(Waiting(fiber, {f.row for f in feeds}, result))
         return _LATER
-
-    def _scored_columns(self, feed: Feed) -> NDArray[np.int64]:
-        columns = self._alphabet.head_columns(np.array(feed.ids, dtype=np.int64), self._backbone.strategy.sayable())
-        return np.where(np.array(feed.roles) == ROLES.index("thought"), UNSCORED, columns)
 
     def _flush_first(self, fiber: Fiber, row: int, want: Any) -> Any:
         """Feed the owed thoughts once, then take the want up again."""
