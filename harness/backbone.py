@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
 from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias
+from harness.cached import cached_blocks
 from harness.cells import FAR, ROW_MULTIPLE, Cells, Reads
 from harness.meter import TRAINING_FACTOR, IntArray, block_flops, head_flops
 from harness.mlp import Mlp
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
         self.register_buffer("_head_ids", None if contiguous else torch.tensor(head_ids), persistent=False)
         self.head_ids = head_ids
         self._eps = float(model.config.layer_norm_epsilon)
-        self._causal = np.zeros((0, 0), dtype=np.float32)
+        self._causal = torch.zeros(0, 0)
         self._masks: tuple[Cells, Masks] | None = None
         self._blocks = [_BlockWeights(block) for block in model.transformer.h]
 
@@ -92,6 +93,9 @@ class Backbone(nn.Module):
         number: which pass this is (each has its own slots). key_gate: log gates of the keys, by layer.
         """
         masks = self._masks_of(cells)
+        if slots is not None and key_gate is None and masks.bias is not None and not torch.is_grad_enabled():
+            cells.bill.add_blocks(layers=self.layers, width=self.width, factor=1)
+            return cached_blocks(states, cells, slots, self._blocks, masks.bias, number=number, last=last, eps=self._eps)
         where = None if slots is None else slots.where(cells)
         for layer, block in enumerate(self._blocks):
             needed = cells.needed if last and layer == self.layers - 1 and not cells.all_needed else None
@@ -204,14 +208,20 @@ class Backbone(nn.Module):
         return flat.view(b, queries, parts, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
 
     def _causal_over_slots(self, cells: Cells) -> Tensor:
-        """(B, 1, Q, K): each query sees the slots up to its own index."""
-        if len(self._causal) < cells.keys:
-            self._causal = np.triu(np.full((2 * cells.keys, 2 * cells.keys), -np.inf, dtype=np.float32), 1)
-        layout = cells.layout
-        index = np.zeros(cells.shape, dtype=np.int64)
+        """(B, 1, Q, K), or (B, 1, 1, K) where no row has two queries: each query sees the slots up to its own index."""
+        (b, queries), layout = cells.shape, cells.layout
+        if self._causal.shape[1] < cells.keys:  # twice as many rows as columns: a lone row's padding stands behind its last query
+            side = 2 * cells.keys
+            self._causal = torch.full((2 * side, side), -torch.inf, device=self.device).triu(1)
+        seen = self._causal[:, : cells.keys]
+        if b == 1:
+            start = int(layout.index[0])
+            return seen[start : start + queries].view(1, 1, queries, cells.keys)
+        index = np.zeros((b, int(layout.counts.max())), dtype=np.int64)
         index[layout.row, layout.col] = layout.index
-        bias = self._causal[: cells.keys, : cells.keys].take(index.reshape(-1), 0).reshape(len(index), 1, -1, cells.keys)
-        return torch.from_numpy(bias).to(self.device)
+        if index.shape[1] > 1:
+            index = np.pad(index, ((0, 0), (0, queries - index.shape[1])))
+        return seen.index_select(0, torch.from_numpy(index.reshape(-1)).to(self.device)).view(b, 1, -1, cells.keys)
 
     def _masks_of(self, cells: Cells) -> Masks:
         """The pass's masks; several passes through the blocks share them."""

@@ -34,7 +34,9 @@ class Slots:
     def __init__(self, *, layers: int, passes: int, heads: int, head_width: int, device: torch.device) -> None:
         self.layers, self.passes, self.heads, self.head_width, self.device = layers, passes, heads, head_width, device
         self.rows, self.cells = 0, 0
-        self._slabs: list[Tensor] = []
+        self._store: Tensor | None = None
+        self._slabs: tuple[Tensor, ...] = ()
+        self._views: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
         self._gates: dict[int, Tensor] = {}
         self.facts: dict[str, IntArray] = {name: np.zeros((0, 0), dtype=np.int64) for name in FACTS}
         self.notes: dict[str, NDArray[np.float64]] = {}
@@ -52,13 +54,11 @@ class Slots:
         old_rows, old_cells = self.rows, self.cells
         self.rows = max(rows, self.rows)
         self.cells = rounded_keys(max(cells, self.cells + self.cells // 2 if cells > self.cells else self.cells))
-        fresh = []
-        for i in range(self.layers * self.passes):
-            slab = torch.zeros(2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
-            if self._slabs and self.lengths.any():
-                slab[:, :old_rows, :, :old_cells] = self._slabs[i]
-            fresh.append(slab)
-        self._slabs = fresh
+        slabs = self.layers * self.passes
+        store = torch.zeros(slabs, 2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
+        if self._store is not None and self.lengths.any():
+            store[:, :, :old_rows, :, :old_cells] = self._store
+        self._store, self._slabs, self._views = store, store.unbind(0), ((), [])
         for at, gate in self._gates.items():
             wider = torch.zeros(self.rows, self.cells, device=self.device)
             wider[:old_rows, :old_cells] = gate
@@ -102,6 +102,22 @@ class Slots:
         """Keys and values (B, heads, keys, width) of the pass's rows."""
         k, v = self._slabs[at][:, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].unbind(0)
         return k, v
+
+    def read_all(self, number: int, cells: Cells) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer of pass ``number``: keys (B * heads, width, keys) and values (B * heads, keys, width)."""
+        assert self._store is not None
+        asked = (number, cells.first_row, cells.shape[0], cells.keys)
+        if self._views[0] != asked:  # turn after turn they are mostly the same
+            layers = slice(number * self.layers, (number + 1) * self.layers)
+            views = self._store[layers, :, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].flatten(2, 3)
+            self._views = (asked, [(view[0].transpose(1, 2), view[1]) for view in views.unbind(0)])
+        return self._views[1]
+
+    def stretch(self, number: int, row: int, start: int, count: int) -> tuple[Tensor, ...]:
+        """Of each layer of pass ``number``: where ``count`` cells of one row go, (2, heads, count, width)."""
+        assert self._store is not None
+        layers = slice(number * self.layers, (number + 1) * self.layers)
+        return self._store[layers, :, row, :, start : start + count].unbind(0)
 
     def gate(self, at: int, cells: Cells, new: Tensor) -> Tensor:
         """Keep the key bias (N,) of new cells; return all of the rows' (B, keys)."""
