@@ -51,17 +51,17 @@ class Backbone(nn.Module):
         self._causal = torch.zeros(0, 0)
         self._masks: tuple[Cells, Masks] | None = None
         self._blocks = [_BlockWeights(block) for block in model.transformer.h]
+        self._ends = _EndWeights(model.transformer)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        weight: Tensor = self.model.transformer.wte.weight
-        return weight.device
+        return self._ends.tokens.device
 
     @property
     def learning(self) -> bool:
         """Whether a forward pass now will be followed by a backward pass through the trunk."""
-        return torch.is_grad_enabled() and bool(self.model.transformer.wte.weight.requires_grad)
+        return torch.is_grad_enabled() and self._ends.tokens.requires_grad
 
     def new_slots(self) -> Slots:
         """Empty slots for this model and strategy."""
@@ -71,10 +71,10 @@ class Backbone(nn.Module):
 
     def embed(self, cells: Cells) -> Tensor:
         """Input states (N', D): token, position, and what a strategy adds."""
-        transformer = self.model.transformer
-        states: Tensor = F.embedding(cells.embed, transformer.wte.weight) + F.embedding(cells.position, transformer.wpe.weight)
+        ends = self._ends
+        states = F.embedding(cells.embed, ends.tokens) + F.embedding(cells.position, ends.places)
         if cells.added is not None:
-            added = F.embedding(cells.added.clamp(min=0), transformer.wte.weight)
+            added = F.embedding(cells.added.clamp(min=0), ends.tokens)
             states = states + added * (cells.added >= 0).unsqueeze(1)
         return states
 
@@ -122,8 +122,7 @@ class Backbone(nn.Module):
 
     def finish(self, states: Tensor) -> Tensor:
         """The final norm."""
-        norm = self.model.transformer.ln_f
-        return self._norm(states, norm.weight, norm.bias)
+        return self._norm(states, *self._ends.norm)
 
     def _norm(self, states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.layer_norm(states, (self.width,), weight, bias, self._eps)
@@ -131,7 +130,7 @@ class Backbone(nn.Module):
     def head(self, states: Tensor, reads: Reads) -> Tensor:
         """Logits (R, V) over the sayable slice, from finished states (R, D) at ``reads``."""
         count = len(reads.cells)
-        weight = self.model.transformer.wte.weight
+        weight = self._ends.tokens
         rows = weight[: self.outputs] if self._head_ids is None else weight[self._head_ids]
         reads.bill.add_head(reads.cells, width=self.width, outputs=self.outputs, factor=TRAINING_FACTOR if self.learning else 1)
         if torch.is_grad_enabled():
@@ -259,6 +258,15 @@ def _more_rows(states: Tensor, multiple: int) -> Tensor:
     """Zero rows behind, up to a multiple of rows."""
     extra = -len(states) % multiple
     return F.pad(states, (0, 0, 0, extra)) if extra else states
+
+
+class _EndWeights:
+    """The weights before and behind the blocks, at hand without a walk through modules."""
+
+    def __init__(self, transformer: Any) -> None:
+        self.tokens: Tensor = transformer.wte.weight
+        self.places: Tensor = transformer.wpe.weight
+        self.norm: tuple[Tensor, Tensor] = (transformer.ln_f.weight, transformer.ln_f.bias)
 
 
 class _BlockWeights:

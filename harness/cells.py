@@ -49,6 +49,7 @@ class Layout:
     read: BoolArray
     taught: BoolArray
     counts: IntArray
+    plain: bool = False  # text as it is: a cell a token, nothing added
 
 
 def lay(
@@ -97,18 +98,20 @@ def _lay_plain(alphabet: Alphabet, stream: Stream, before: IntArray, asked: Bool
     """`lay` for text as it is: a cell a token."""
     ids, row = stream.ids, stream.row
     counts, col = _columns(row, len(before))
-    token, zeros, yes = np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64), np.ones(len(ids), dtype=bool)
+    token, zeros, yes = np.arange(len(ids)), np.zeros_like(ids), np.ones(len(ids), dtype=bool)
     kind = zeros.copy()
     _name_specials(kind, ids, alphabet, yes)
     return Layout(
         ids, np.full(len(ids), NOTHING), stream.places, kind, stream.places, zeros,
-        stream.roles, row, col, before[row] + col, token, yes if asked is None else asked, yes, counts,
+        stream.roles, row, col, before[row] + col, token, yes if asked is None else asked, yes, counts, True,
     )  # fmt: skip
 
 
 def _columns(row: IntArray, rows: int) -> tuple[IntArray, IntArray]:
     """How many cells each row has (rows,), and each cell's number within its row (n,)."""
     counts = np.bincount(row, minlength=rows)
+    if rows == 1:
+        return counts, np.arange(len(row))
     return counts, np.arange(len(row)) - (counts.cumsum() - counts)[row]
 
 
@@ -219,28 +222,24 @@ def make_cells(
         queries = max(queries, MIN_QUERIES)
         queries += -queries % ROW_MULTIPLE if rows == 1 else 0  # so that a lone row needs no second padding
 
-    def put(*columns: IntArray) -> tuple[Tensor, ...]:
-        """Columns of one length as tensors; when asking, padded with their first entry to a multiple of rows."""
-        length = len(columns[0])
-        padded = np.empty((len(columns), length + (-length % ROW_MULTIPLE if asking else 0)), dtype=np.int64)
-        for line, values in zip(padded, columns, strict=True):
-            line[:length], line[length:] = values, values[:1] if length else 0
-        return torch.from_numpy(padded).to(device).unbind(0)
+    def put(values: IntArray) -> Tensor:
+        """Values as a tensor; when asking, padded with their first entry to a multiple of rows."""
+        extra = -len(values) % ROW_MULTIPLE if asking and len(values) else 0
+        padded = np.concatenate([values, values[:1].repeat(extra)]) if extra else values
+        return torch.from_numpy(padded).to(device)
 
-    embed, position, flat, added = put(layout.embed, layout.position, layout.row * queries + layout.col, layout.added)
-    dense = len(embed) == rows * queries and (rows == 1 or not asking)
-    token = layout.token[chosen]
-    group = np.zeros(len(token), dtype=np.int64)
-    np.cumsum(token[1:] != token[:-1], out=group[1:])
-    groups, slots, needed = put(group, layout.slot[chosen], chosen)
-    reads = Reads(groups[: len(chosen)], slots[: len(chosen)], chosen, int(group[-1]) + 1 if len(group) else 0, bill)
+    padded_count = count + (-count % ROW_MULTIPLE if asking else 0)
+    dense = padded_count == rows * queries and (rows == 1 or not asking)
+    reads = _reads(layout, chosen, bill, device)
+    embed, position, needed = put(layout.embed), put(layout.position), put(chosen)
+    flat = None if dense else put(layout.row * queries + layout.col)
     return Cells(
         embed=embed,
-        added=added if (layout.added >= 0).any() else None,
+        added=None if layout.plain or not (layout.added >= 0).any() else put(layout.added),
         position=position,
         count=count,
         shape=(rows, queries),
-        flat=None if dense else flat,
+        flat=flat,
         needed=needed,
         all_needed=len(chosen) == count,
         targets=torch.from_numpy(targets).to(device),
@@ -252,3 +251,14 @@ def make_cells(
         key_facts=key_facts,
         draw=draw,
     )
+
+
+def _reads(layout: Layout, chosen: IntArray, bill: Bill, device: torch.device) -> Reads:
+    """The heads that are read at the ``chosen`` cells."""
+    token = layout.token[chosen]
+    group = np.arange(len(token))
+    if not layout.plain:
+        group[:1] = 0
+        np.cumsum(token[1:] != token[:-1], out=group[1:])
+    groups, slots = (torch.from_numpy(x).to(device) for x in (group, layout.slot[chosen]))
+    return Reads(groups, slots, chosen, int(group[-1]) + 1 if len(group) else 0, bill)

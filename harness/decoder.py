@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from harness.cells import Layout, lay, make_cells
 from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill
 from harness.problem import ROLES
 from harness.rows import Feed, Shape, Snapshot, Trace, grouped
-from harness.slots import FACTS, rounded_keys
+from harness.slots import rounded_keys
 from harness.strategy import PAUSE, THOUGHT, Strategy
 from harness.stream import Stream
 
@@ -93,7 +94,7 @@ class Decoder:
     def _trace(self, row: int, start: int) -> Trace:
         """The row's cells from ``start`` on, which are then the trace's, not the row's."""
         span = slice(start, int(self.slots.lengths[row]))
-        cells = list(zip(*(self.slots.facts[name][row, span].tolist() for name in FACTS), strict=True))
+        cells = self.slots.facts_of(row, span)
         notes = {}
         for name, values in self.slots.notes.items():
             noted = values[row, : self.slots.lengths[row]][start:]
@@ -151,6 +152,12 @@ class Decoder:
         self.logits[row] = mark.logits
         return left
 
+    def logits_of(self, rows: list[int]) -> Tensor:
+        """The next token's logits (n, V) of rows."""
+        if len(rows) == 1:
+            return self.logits[rows[0] : rows[0] + 1]
+        return self.logits.index_select(0, torch.tensor(rows, device=self.logits.device))
+
     # Feeding
 
     def feed(self, feeds: Sequence[Feed]) -> tuple[dict[int, Tensor], set[int]]:
@@ -181,6 +188,10 @@ class Decoder:
     def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
         """Layout of the group's new cells; its rows count from the group's first row."""
         first, last = feeds[0].row, feeds[-1].row
+        if not self._weaves and all(len(f.ids) for f in feeds):
+            stream, asked = _joined(feeds)
+            before = self.slots.lengths[first : last + 1]
+            return lay(self.strategy, self.alphabet, stream, before=before, carried=asked, final=asked, asked=asked), stream
         flat: list[tuple[int, int, int]] = []
         counts, ends = [], []
         carried_at = []
@@ -212,7 +223,7 @@ class Decoder:
         short = self.accounts.short_of(account, flops)
         return {f.row for f in feeds if short[self.account[f.row]]}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _forward(self, feeds: list[Feed], layout: Layout, stream: Stream, ticks: NDArray[np.float64]) -> dict[int, Tensor]:
         """One forward pass; keeps the last logits of each row, returns all of those that asked for every one."""
         first, span = feeds[0].row, feeds[-1].row - feeds[0].row + 1
@@ -247,7 +258,7 @@ class Decoder:
         every: dict[int, Tensor] = {}
         if not any(f.every for f in feeds):
             rows = [f.row for f in feeds if len(f.ids)]
-            self.logits[rows] = logits
+            self.logits.index_copy_(0, torch.tensor(rows, device=logits.device), logits)
             return every
         first = feeds[0].row
         of_place = stream.row[np.unique(layout.token[layout.read])]
@@ -265,3 +276,17 @@ class Decoder:
                 self.texts[f.row] = int(f.places[-1]) + 1
             else:
                 self._last[f.row] = (*self._last[f.row][:3], False)
+
+
+def _joined(feeds: Sequence[Feed]) -> tuple[Stream, NDArray[np.bool_]]:
+    """The tokens of feeds one after another, rows counted from the first one's, and those behind which logits are asked."""
+    joined = np.array([[*chain.from_iterable(f.ids for f in feeds)], [*chain.from_iterable(f.roles for f in feeds)],
+                       [*chain.from_iterable(f.places for f in feeds)]], dtype=np.int64)  # fmt: skip
+    lengths = [len(f.ids) for f in feeds]
+    asked = np.zeros(joined.shape[1], dtype=bool)
+    asked[np.cumsum(lengths) - 1] = True
+    first = feeds[0].row
+    if any(f.every for f in feeds):
+        asked |= np.repeat([f.every for f in feeds], lengths)
+    row = np.repeat([f.row - first for f in feeds], lengths)
+    return Stream(*joined, row, np.zeros_like(asked)), asked

@@ -38,7 +38,7 @@ class Session:
         self._backbone, self._alphabet, self._rows = backbone, backbone.alphabet, rows
         self._decoder = Decoder(backbone, reference_layers=reference_layers or backbone.layers)
         self._context = backbone.context_tokens
-        self._head_ids: NDArray[np.int64] = np.array(backbone.head_ids)
+        self._head_ids: Sequence[int] = backbone.head_ids
         self._writing: dict[int, Writing] = {}
         self._due: list[tuple[int, Text]] = []  # texts to be fed, by row; encoded together
         self._feeds: list[Feed] = []
@@ -236,17 +236,18 @@ class Session:
 
     def _choose_tokens(self) -> bool:
         """One token for every writing row whose distribution stands ready; True if any fiber was resumed."""
+        if not self._writing:
+            return False
         busy = {f.row for f in self._feeds} | {row for row, _ in self._due}
         ready = [(row, w) for row, w in self._writing.items() if row not in busy]
         if not ready:
             return False
-        rows = [row for row, _ in ready]
-        logits = self._decoder.logits[rows]
+        logits = self._decoder.logits_of([row for row, _ in ready])
         keys = np.array([w.key for _, w in ready], dtype=np.uint64)
         steps = np.array([len(w.ids) for _, w in ready], dtype=np.uint64)
         columns = choose(logits, [w.want.sampler for _, w in ready], keys, steps)
         logp = log_probabilities(logits).gather(1, torch.from_numpy(columns).to(logits.device)[:, None])[:, 0].tolist()
-        tokens = self._head_ids[columns].tolist()
+        tokens = [self._head_ids[column] for column in columns.tolist()]
         done = [self._say(row, w, token, nats) for (row, w), token, nats in zip(ready, tokens, logp, strict=True)]
         return any(done)
 

@@ -28,7 +28,7 @@ def rounded_keys(cells: int) -> int:
 class Slots:
     """Storage for ``rows`` sequences of up to ``cells`` cells each; grows when asked to.
 
-    facts: numpy arrays (rows, cells) by name, see FACTS; lengths (rows,): cells that each row holds.
+    lengths (rows,): cells that each row holds.
     """
 
     def __init__(self, *, layers: int, passes: int, heads: int, head_width: int, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class Slots:
         self._slabs: tuple[Tensor, ...] = ()
         self._views: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
         self._gates: dict[int, Tensor] = {}
-        self.facts: dict[str, IntArray] = {name: np.zeros((0, 0), dtype=np.int64) for name in FACTS}
+        self._facts: IntArray = np.zeros((len(FACTS), 0, 0), dtype=np.int64)
         self.notes: dict[str, NDArray[np.float64]] = {}
         self.lengths: IntArray = np.zeros(0, dtype=np.int64)
 
@@ -63,10 +63,9 @@ class Slots:
             wider = torch.zeros(self.rows, self.cells, device=self.device)
             wider[:old_rows, :old_cells] = gate
             self._gates[at] = wider
-        for name, fact in self.facts.items():
-            grown = np.zeros((self.rows, self.cells), dtype=np.int64)
-            grown[:old_rows, :old_cells] = fact
-            self.facts[name] = grown
+        facts = np.zeros((len(FACTS), self.rows, self.cells), dtype=np.int64)
+        facts[:, :old_rows, :old_cells] = self._facts
+        self._facts = facts
         for name, note in self.notes.items():
             wide = np.full((self.rows, self.cells), np.nan)
             wide[:old_rows, :old_cells] = note
@@ -75,11 +74,13 @@ class Slots:
 
     def put_facts(self, rows: IntArray, layout: Layout, charge: IntArray) -> None:
         """Note the facts of new cells and lengthen their rows; rows (B,): the slots' row of each of the layout's rows."""
-        row, index = rows[layout.row], layout.index
         named = (layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge)
-        for name, values in zip(FACTS, named, strict=True):
-            self.facts[name][row, index] = values
+        self._facts[:, rows[layout.row], layout.index] = named
         self.lengths[rows] += layout.counts
+
+    def facts_of(self, row: int, span: slice) -> list[tuple[int, ...]]:
+        """FACTS of a row's cells, cell by cell."""
+        return list(zip(*self._facts[:, row, span].tolist(), strict=True))
 
     def put_notes(self, first: int, layout: Layout, notes: Mapping[str, Tensor]) -> None:
         """Keep numbers (N,) that a strategy noted of new cells; NaN elsewhere."""
@@ -122,7 +123,8 @@ class Slots:
     def gate(self, at: int, cells: Cells, new: Tensor) -> Tensor:
         """Keep the key bias (N,) of new cells; return all of the rows' (B, keys)."""
         if at not in self._gates:
-            self._gates[at] = torch.zeros(self.rows, self.cells, device=self.device)
+            with torch.inference_mode(False):  # rows are copied outside of it
+                self._gates[at] = torch.zeros(self.rows, self.cells, device=self.device)
         layout = cells.layout
         row = torch.from_numpy(layout.row + cells.first_row).to(self.device)
         self._gates[at][row, torch.from_numpy(layout.index).to(self.device)] = new
@@ -133,7 +135,7 @@ class Slots:
         rows = slice(first, first + count)
         column = np.arange(keys)[None, :]
         index = np.where(column < self.lengths[rows, None], column, FAR)
-        place, kind, slot = (np.ascontiguousarray(self.facts[n][rows, :keys]) for n in ("place", "kind", "slot"))
+        place, kind, slot = (self._facts[FACTS.index(n), rows, :keys].copy() for n in ("place", "kind", "slot"))
         return View(*(torch.from_numpy(x).to(self.device) for x in (index, place, kind, slot)))
 
     def copy(self, sources: list[int], targets: list[int]) -> None:
@@ -143,5 +145,6 @@ class Slots:
             slab[:, targets, :, :longest] = slab[:, sources, :, :longest]
         for gate in self._gates.values():
             gate[targets, :longest] = gate[sources, :longest]
-        for facts in (*self.facts.values(), *self.notes.values(), self.lengths):
+        self._facts[:, targets] = self._facts[:, sources]
+        for facts in (*self.notes.values(), self.lengths):
             facts[targets] = facts[sources]
