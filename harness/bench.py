@@ -211,13 +211,17 @@ def _taught(folder: Path, strategy: str) -> Ours:
     return ours
 
 
-def _solve(ours: Ours, count: int, rows: int) -> list[list[int]]:
-    """The tokens that we say to the first test problems, ``rows`` of them side by side."""
-    problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=count)
+def _solve(ours: Ours, problems: Sequence[Problem], rows: int) -> list[list[int]]:
+    """The tokens that we say to problems, ``rows`` of them side by side."""
     strategy = ours.spec.strategy
     jobs = (Job(str(i), lambda p=p: strategy.solve(p.question)) for i, p in enumerate(problems))  # type: ignore[misc]
     said = {int(o.job.name): list(o.value.completion.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
     return [said[i] for i in range(len(problems))]
+
+
+def _posed(ours: Ours, count: int) -> Sequence[Problem]:
+    """The first test problems."""
+    return ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=count)
 
 
 def _decoding(repeats: int) -> list[dict[str, Any]]:
@@ -225,25 +229,26 @@ def _decoding(repeats: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         ours = _taught(Path(folder), "direct")
     stock, end = peers.stock_model(ours.backbone).eval(), ours.alphabet.end_id
-    problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=DECODED)
+    problems = _posed(ours, DECODED)  # before the clock starts, as the peer's prompts are
+    few = problems[:DECODED_ALONE]
     prompts = [ours.alphabet.encode(str(p.question.text)).tolist() for p in problems]
     cap = problems[0].question.answer_cap_tokens
 
     def theirs(some: Sequence[list[int]]) -> list[list[int]]:
         return peers.generate(stock, some, end_id=end, cap_tokens=cap)
 
-    said = _solve(ours, DECODED, DECODED)
-    if said != theirs(prompts) or said[:DECODED_ALONE] != _solve(ours, DECODED_ALONE, 1):
+    said = _solve(ours, problems, DECODED)
+    if said != theirs(prompts) or said[:DECODED_ALONE] != _solve(ours, few, 1):
         raise RuntimeError("bench: decoding: generate and ours do not say the same tokens")
     rounds, tokens = max(MIN_ROUNDS, repeats // 2), sum(map(len, said))
-    batch = turns({"ours": lambda: _solve(ours, DECODED, DECODED), "generate": lambda: theirs(prompts)}, rounds)
-    alone = {"ours": lambda: _solve(ours, DECODED_ALONE, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
+    batch = turns({"ours": lambda: _solve(ours, problems, DECODED), "generate": lambda: theirs(prompts)}, rounds)
+    alone = {"ours": lambda: _solve(ours, few, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
     one = turns(alone, rounds)
     details = medians(batch) | {"tokens": tokens, "tokens_differ": 0, "rounds": rounds}
-    few = medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
+    details_alone = medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
     return [
         result(f"decode s batch of {DECODED}: over generate", over(batch, "generate", "ours"), BATCH_TARGET, details),
-        result("decode s one by one: over generate", over(one, "generate", "ours"), ALONE_TARGET, few),
+        result("decode s one by one: over generate", over(one, "generate", "ours"), ALONE_TARGET, details_alone),
     ]
 
 
@@ -252,16 +257,18 @@ def _thoughts(repeats: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         learners = {name: _taught(Path(folder), name) for name in ("reasoning_tokens", "direct")}
 
-    def said(ours: Ours, rows: int) -> list[list[int]]:
-        problems = ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=DECODED_ALONE)
-        jobs = (Job(str(i), lambda p=p: _say(ours, p)) for i, p in enumerate(problems))  # type: ignore[misc]
-        found = {int(o.job.name): list(o.value.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
-        return [found[i] for i in range(len(problems))]
+    problems = {name: _posed(ours, DECODED_ALONE) for name, ours in learners.items()}
 
-    for name, ours in learners.items():
-        if said(ours, 1) != said(ours, DECODED_ALONE):
+    def said(name: str, rows: int) -> list[list[int]]:
+        ours, some = learners[name], problems[name]
+        jobs = (Job(str(i), lambda p=p: _say(ours, p)) for i, p in enumerate(some))  # type: ignore[misc]
+        found = {int(o.job.name): list(o.value.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
+        return [found[i] for i in range(len(some))]
+
+    for name in learners:
+        if said(name, 1) != said(name, DECODED_ALONE):
             raise RuntimeError(f"bench: {name} says other tokens alone than in company")
-    calls = {name: lambda ours=ours: said(ours, 1) for name, ours in learners.items()}
+    calls = {name: lambda name=name: said(name, 1) for name in learners}
     seconds = turns(calls, max(MIN_ROUNDS, repeats // 2))
     details = medians(seconds) | {"tokens": DECODED_ALONE * THOUGHTS_TOKENS, "tokens_differ": 0}
     ratio = over(seconds, "reasoning_tokens", "direct")
