@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from harness.backbone import Backbone
 from harness.cells import Layout, lay, make_cells
 from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill
 from harness.problem import ROLES
-from harness.rows import Feed, Shape, Snapshot, Trace, grouped
+from harness.rows import Feed, Shape, Snapshot, Trace, grouped, joined
 from harness.slots import rounded_keys
 from harness.strategy import PAUSE, THOUGHT, Strategy
 from harness.stream import Stream
@@ -104,6 +103,8 @@ class Decoder:
 
     def compact(self) -> dict[int, int]:
         """Move rows together when more than half of the span is empty; returns old -> new row numbers."""
+        if len(self.live) <= 16:
+            return {}
         used = np.flatnonzero(self.live)
         if not len(used) or used[-1] + 1 < 2 * len(used) or used[-1] < 16:
             return {}
@@ -188,8 +189,8 @@ class Decoder:
     def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
         """Layout of the group's new cells; its rows count from the group's first row."""
         first, last = feeds[0].row, feeds[-1].row
-        if not self._weaves and all(len(f.ids) for f in feeds):
-            stream, asked = _joined(feeds)
+        if not self._weaves and all(len(f.ids) for f in feeds):  # nothing is ever owed
+            stream, asked = joined(feeds)
             before = self.slots.lengths[first : last + 1]
             return lay(self.strategy, self.alphabet, stream, before=before, carried=asked, final=asked, asked=asked), stream
         flat: list[tuple[int, int, int]] = []
@@ -227,7 +228,6 @@ class Decoder:
     def _forward(self, feeds: list[Feed], layout: Layout, stream: Stream, ticks: NDArray[np.float64]) -> dict[int, Tensor]:
         """One forward pass; keeps the last logits of each row, returns all of those that asked for every one."""
         first, span = feeds[0].row, feeds[-1].row - feeds[0].row + 1
-        longest = int((self.slots.lengths[first : first + span] + layout.counts).max())
         woven = (layout.kind == THOUGHT) | (layout.kind == PAUSE)
         charge = _CLASS_OF_ROLE[layout.role]
         if any(f.scored for f in feeds):
@@ -238,7 +238,7 @@ class Decoder:
         account = self.account[layout.row + first]
         bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.accounts.passes))
         self.slots.put_facts(np.arange(first, first + span), layout, charge)
-        keys = rounded_keys(longest)
+        keys = rounded_keys(int(layout.index.max()) + 1)
         facts = self.slots.key_facts(first, span, keys) if self._sees else None
         cells = make_cells(layout, bill=bill, device=self.backbone.device, first_row=first, keys=keys, key_facts=facts)
         states = self.strategy.forward(self.backbone, cells, self.slots)
@@ -258,7 +258,10 @@ class Decoder:
         every: dict[int, Tensor] = {}
         if not any(f.every for f in feeds):
             rows = [f.row for f in feeds if len(f.ids)]
-            self.logits.index_copy_(0, torch.tensor(rows, device=logits.device), logits)
+            if len(rows) == 1:
+                self.logits[rows[0]] = logits[0]
+            else:
+                self.logits.index_copy_(0, torch.tensor(rows, device=logits.device), logits)
             return every
         first = feeds[0].row
         of_place = stream.row[np.unique(layout.token[layout.read])]
@@ -276,17 +279,3 @@ class Decoder:
                 self.texts[f.row] = int(f.places[-1]) + 1
             else:
                 self._last[f.row] = (*self._last[f.row][:3], False)
-
-
-def _joined(feeds: Sequence[Feed]) -> tuple[Stream, NDArray[np.bool_]]:
-    """The tokens of feeds one after another, rows counted from the first one's, and those behind which logits are asked."""
-    joined = np.array([[*chain.from_iterable(f.ids for f in feeds)], [*chain.from_iterable(f.roles for f in feeds)],
-                       [*chain.from_iterable(f.places for f in feeds)]], dtype=np.int64)  # fmt: skip
-    lengths = [len(f.ids) for f in feeds]
-    asked = np.zeros(joined.shape[1], dtype=bool)
-    asked[np.cumsum(lengths) - 1] = True
-    first = feeds[0].row
-    if any(f.every for f in feeds):
-        asked |= np.repeat([f.every for f in feeds], lengths)
-    row = np.repeat([f.row - first for f in feeds], lengths)
-    return Stream(*joined, row, np.zeros_like(asked)), asked

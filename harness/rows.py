@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from harness.stream import Stream
 
 MAX_ROWS_A_FORWARD = 128  # beyond, keys leave the cache (measured)
 MAX_FORWARD_FLOATS = 1 << 24  # of attention scores or logits in one forward: 64 MiB
@@ -76,23 +79,52 @@ class Shape:
 
 
 def grouped(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:
-    """Feeds that go through one forward: short and long ones apart, rows near each other, within the memory limit.
+    """Feeds that go through one forward, within the memory limit; ways that pad least: by length, or rows near each other.
 
     lengths (rows,): cells that each row holds. Each group is in the order of its rows.
     """
     if len(feeds) == 1:
         return [list(feeds)]
-    groups: list[list[Feed]] = []
-    for long in (False, True):
-        some = [f for f in feeds if (len(f.ids) > SHORT_TOKENS) == long]
-        group: list[Feed] = []
-        low = high = longest = held = 0
-        for f in sorted(some, key=lambda f: (len(f.ids) if long else 0, f.row)):
-            low, high = (min(low, f.row), max(high, f.row)) if group else (f.row, f.row)
-            longest, held = max(longest, len(f.ids) + 1), max(held, int(lengths[f.row]))
-            if group and not shape.fits(rows=len(group) + 1, span=high - low + 1, tokens=longest, held_cells=held):
-                groups.append(group)
-                group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(lengths[f.row])
-            group.append(f)
-        groups += [group] if group else []
+    ordered = sorted(feeds, key=lambda f: f.row)
+    short, long = ([f for f in ordered if (len(f.ids) > SHORT_TOKENS) == wanted] for wanted in (False, True))
+    if not long:
+        return _cut(ordered, lengths, shape)
+    apart, by_length = _cut(short, lengths, shape), sorted(long, key=lambda f: len(f.ids))
+    ways = ([*apart, *_cut(by_length, lengths, shape)], [*apart, *_cut(long, lengths, shape)], _cut(ordered, lengths, shape))
+    groups = min(ways, key=lambda way: sum(_area(group, lengths) for group in way))
     return [sorted(group, key=lambda f: f.row) for group in groups]
+
+
+def _cut(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:
+    """Feeds in their order, cut where a forward would become too large."""
+    groups: list[list[Feed]] = []
+    group: list[Feed] = []
+    low = high = longest = held = 0
+    for f in feeds:
+        low, high = (min(low, f.row), max(high, f.row)) if group else (f.row, f.row)
+        longest, held = max(longest, len(f.ids) + 1), max(held, int(lengths[f.row]))
+        if group and not shape.fits(rows=len(group) + 1, span=high - low + 1, tokens=longest, held_cells=held):
+            groups.append(group)
+            group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(lengths[f.row])
+        group.append(f)
+    return [*groups, group] if group else groups
+
+
+def _area(feeds: Sequence[Feed], lengths: NDArray[np.int64]) -> int:
+    """About how many pairs attention pads a group to."""
+    rows, longest = [f.row for f in feeds], max(len(f.ids) for f in feeds)
+    return (max(rows) - min(rows) + 1) * longest * (int(lengths[rows].max()) + longest)
+
+
+def joined(feeds: Sequence[Feed]) -> tuple[Stream, NDArray[np.bool_]]:
+    """The tokens of feeds, one feed after another, rows counted from the first one's; and those behind which logits are asked."""
+    if len(feeds) == 1:
+        tokens = np.array((feeds[0].ids, feeds[0].roles, feeds[0].places), dtype=np.int64)
+    else:
+        columns = ([f.ids for f in feeds], [f.roles for f in feeds], [f.places for f in feeds])
+        tokens = np.array([[*chain.from_iterable(column)] for column in columns], dtype=np.int64)
+    lengths, first = [len(f.ids) for f in feeds], feeds[0].row
+    asked = np.repeat([f.every for f in feeds], lengths)
+    asked[np.cumsum(lengths) - 1] = True
+    row = np.repeat([f.row - first for f in feeds], lengths)
+    return Stream(tokens[0], tokens[1], tokens[2], row, np.zeros_like(asked)), asked
