@@ -34,8 +34,7 @@ class Slots:
     def __init__(self, *, layers: int, passes: int, heads: int, head_width: int, device: torch.device) -> None:
         self.layers, self.passes, self.heads, self.head_width, self.device = layers, passes, heads, head_width, device
         self.rows, self.cells = 0, 0
-        self._store: Tensor | None = None
-        self._slabs: tuple[Tensor, ...] = ()
+        self._slabs: list[Tensor] = []
         self._views: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
         self._gates: dict[int, Tensor] = {}
         self._facts: IntArray = np.zeros((len(FACTS), 0, 0), dtype=np.int64)
@@ -54,11 +53,10 @@ class Slots:
         old_rows, old_cells = self.rows, self.cells
         self.rows = max(rows, self.rows)
         self.cells = rounded_keys(max(cells, self.cells + self.cells // 2 if cells > self.cells else self.cells))
-        slabs = self.layers * self.passes
-        store = torch.zeros(slabs, 2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
-        if self._store is not None and self.lengths.any():
-            store[:, :, :old_rows, :, :old_cells] = self._store
-        self._store, self._slabs, self._views = store, store.unbind(0), ((), [])
+        old_slabs, self._slabs, self._views = self._slabs, [], ((), [])
+        if self.lengths.any():  # else slabs are made when they are first written to
+            for i, slab in enumerate(old_slabs):
+                self._slab(i)[:, :old_rows, :, :old_cells] = slab
         for at, gate in self._gates.items():
             wider = torch.zeros(self.rows, self.cells, device=self.device)
             wider[:old_rows, :old_cells] = gate
@@ -77,6 +75,14 @@ class Slots:
         named = (layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge)
         self._facts[:, rows[layout.row], layout.index] = named
         self.lengths[rows] += layout.counts
+
+    def _slab(self, at: int) -> Tensor:
+        """Keys and values of one layer of one pass."""
+        while len(self._slabs) <= at:
+            with torch.inference_mode(False):  # rows are copied outside of it
+                slab = torch.zeros(2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
+            self._slabs.append(slab)
+        return self._slabs[at]
 
     def facts_of(self, row: int, span: slice) -> list[tuple[int, ...]]:
         """FACTS of a row's cells, cell by cell."""
@@ -97,28 +103,31 @@ class Slots:
 
     def write(self, at: int, where: Tensor, new: Tensor) -> None:
         """Keep keys and values (N, 2 * heads * width) of slab ``at`` = pass * layers + layer."""
-        self._slabs[at].view(-1, self.head_width).index_copy_(0, where, new.reshape(-1, self.head_width))
+        self._slab(at).view(-1, self.head_width).index_copy_(0, where, new.reshape(-1, self.head_width))
 
     def read(self, at: int, cells: Cells) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, keys, width) of the pass's rows."""
-        k, v = self._slabs[at][:, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].unbind(0)
+        k, v = self._slab(at)[:, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].unbind(0)
         return k, v
 
     def read_all(self, number: int, cells: Cells) -> list[tuple[Tensor, Tensor]]:
         """Of each layer of pass ``number``: keys (B * heads, width, keys) and values (B * heads, keys, width)."""
-        assert self._store is not None
         asked = (number, cells.first_row, cells.shape[0], cells.keys)
         if self._views[0] != asked:  # turn after turn they are mostly the same
-            layers = slice(number * self.layers, (number + 1) * self.layers)
-            views = self._store[layers, :, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].flatten(2, 3)
-            self._views = (asked, [(view[0].transpose(1, 2), view[1]) for view in views.unbind(0)])
+            views = []
+            for layer in range(self.layers):
+                k, v = self.read(number * self.layers + layer, cells)
+                views.append((k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)))
+            self._views = (asked, views)
         return self._views[1]
 
-    def stretch(self, number: int, row: int, start: int, count: int) -> tuple[Tensor, ...]:
+    def stretch(self, number: int, row: int, start: int, count: int) -> list[Tensor]:
         """Of each layer of pass ``number``: where ``count`` cells of one row go, (2, heads, count, width)."""
-        assert self._store is not None
-        layers = slice(number * self.layers, (number + 1) * self.layers)
-        return self._store[layers, :, row, :, start : start + count].unbind(0)
+        by_head = self.cells * self.head_width
+        shape, steps = (2, self.heads, count, self.head_width), (self.rows * self.heads * by_head, by_head, self.head_width, 1)
+        offset = row * self.heads * by_head + start * self.head_width
+        layers = range(number * self.layers, (number + 1) * self.layers)
+        return [self._slab(at).as_strided(shape, steps, offset) for at in layers]
 
     def gate(self, at: int, cells: Cells, new: Tensor) -> Tensor:
         """Keep the key bias (N,) of new cells; return all of the rows' (B, keys)."""
