@@ -45,8 +45,10 @@ class Accounts:
     def book(self, bill: Bill, accounts: IntArray, woven: NDArray[np.bool_]) -> None:
         """Book a pass: its bill, and its cells (N,) by account and kind."""
         self.flops += bill.by_account()
-        self.tokens[:, 0] += np.bincount(accounts[~woven], minlength=len(self.passes))
-        self.tokens[:, 1] += np.bincount(accounts[woven], minlength=len(self.passes))
+        self.tokens[:, 0] += np.bincount(accounts, minlength=len(self.passes))
+        if woven.any():
+            thoughts = np.bincount(accounts[woven], minlength=len(self.passes))
+            self.tokens += np.stack([-thoughts, thoughts], 1)
 
     def hold(self, accounts: IntArray, cells: IntArray) -> None:
         """Note how many cells rows hold now, by the rows' accounts."""

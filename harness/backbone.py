@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         self.head_ids = head_ids
         self._eps = float(model.config.layer_norm_epsilon)
         self._causal = torch.zeros(0, 0)
-        self._masks: tuple[Cells, Masks] | None = None
+        self._masks: list[tuple[Cells, Masks]] = []  # of the last pass; changed in place, as setting a module's attribute is slow
         self._blocks = [_BlockWeights(block) for block in model.transformer.h]
         self._ends = _EndWeights(model.transformer)
 
@@ -72,9 +72,9 @@ class Backbone(nn.Module):
     def embed(self, cells: Cells) -> Tensor:
         """Input states (N', D): token, position, and what a strategy adds."""
         ends = self._ends
-        states = F.embedding(cells.embed, ends.tokens) + F.embedding(cells.position, ends.places)
+        states = torch.embedding(ends.tokens, cells.embed) + torch.embedding(ends.places, cells.position)
         if cells.added is not None:
-            added = F.embedding(cells.added.clamp(min=0), ends.tokens)
+            added = torch.embedding(ends.tokens, cells.added.clamp(min=0))
             states = states + added * (cells.added >= 0).unsqueeze(1)
         return states
 
@@ -131,7 +131,8 @@ class Backbone(nn.Module):
         """Logits (R, V) over the sayable slice, from finished states (R, D) at ``reads``."""
         count = len(reads.cells)
         weight = self._ends.tokens
-        rows = weight[: self.outputs] if self._head_ids is None else weight[self._head_ids]
+        ids: Any = self._head_ids
+        rows = weight[: self.outputs] if ids is None else weight[ids]
         reads.bill.add_head(reads.cells, width=self.width, outputs=self.outputs, factor=TRAINING_FACTOR if self.learning else 1)
         if torch.is_grad_enabled():
             return F.linear(states, rows)
@@ -212,21 +213,21 @@ class Backbone(nn.Module):
         if self._causal.shape[1] < cells.keys:  # twice as many rows as columns: a lone row's padding stands behind its last query
             side = 2 * cells.keys
             self._causal = torch.full((2 * side, side), -torch.inf, device=self.device).triu(1)
-        seen = self._causal[:, : cells.keys]
         if b == 1:
-            start = int(layout.index[0])
-            return seen[start : start + queries].view(1, 1, queries, cells.keys)
+            width = self._causal.shape[1]
+            return self._causal.as_strided((1, 1, queries, cells.keys), (0, 0, width, 1), int(layout.index[0]) * width)
         index = np.zeros((b, int(layout.counts.max())), dtype=np.int64)
         index[layout.row, layout.col] = layout.index
         if index.shape[1] > 1:
             index = np.pad(index, ((0, 0), (0, queries - index.shape[1])))
+        seen = self._causal[:, : cells.keys]
         return seen.index_select(0, torch.from_numpy(index.reshape(-1)).to(self.device)).view(b, 1, -1, cells.keys)
 
     def _masks_of(self, cells: Cells) -> Masks:
         """The pass's masks; several passes through the blocks share them."""
-        if self._masks is None or self._masks[0] is not cells:
-            self._masks = (cells, self._make_masks(cells))
-        return self._masks[1]
+        if not self._masks or self._masks[0][0] is not cells:
+            self._masks[:] = [(cells, self._make_masks(cells))]
+        return self._masks[0][1]
 
     def _make_masks(self, cells: Cells) -> Masks:
         plain = type(self.strategy).sight is Strategy.sight

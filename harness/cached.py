@@ -38,7 +38,15 @@ class BlockWeights(Protocol):
 
 
 def cached_blocks(
-    states: Tensor, cells: Cells, slots: Slots, blocks: Sequence[BlockWeights], bias: Tensor, *, number: int, last: bool, eps: float
+    states: Tensor,
+    cells: Cells,
+    slots: Slots,
+    blocks: Sequence[BlockWeights],
+    bias: Tensor,
+    *,
+    number: int,
+    last: bool,
+    eps: float,
 ) -> Tensor:
     """Once through all blocks: (N', D) -> (N', D), or (R', D) of ``cells.needed`` if this is the last pass.
 

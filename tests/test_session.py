@@ -123,6 +123,30 @@ def test_odd_head_widths_agree_within_the_tolerance(width, heads):
     assert_cached_is_whole(made("reasoning_tokens", {}, width=width, heads=heads)[1], n=60, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("name", ["direct", "reasoning_tokens"])
+def test_the_loop_for_asking_is_the_general_loop(name, monkeypatch):
+    """Rows of several lengths, with gaps between those that are fed: the bits of the loop that gates keys, no pair gated."""
+    _, backbone = made(name, {})
+    ids, roles = list(range(9)), [ROLES.index("prompt")] * 9
+
+    def fed():
+        decoder = Decoder(backbone, reference_layers=2)
+        rows = [decoder.new_row(decoder.accounts.open(float("inf"))) for _ in range(5)]
+        decoder.feed([Feed(row, ids[: 2 + row], roles[: 2 + row], range(2 + row)) for row in rows])
+        for some in (rows, rows[::2], rows[3:4]):
+            decoder.feed([Feed(row, (row,), (2,), (int(decoder.texts[row]),)) for row in some])
+        return decoder.logits[rows].clone()
+
+    with_views = fed()
+    loop = type(backbone).blocks
+
+    def gated(self, states, cells, slots, **of_pass):
+        return loop(self, states, cells, slots, **of_pass, key_gate=lambda layer, own: own.new_zeros(len(own)))
+
+    monkeypatch.setattr(type(backbone), "blocks", gated)
+    assert torch.equal(fed(), with_views)
+
+
 def test_the_comparison_notices_missing_padding(monkeypatch):
     without_padding(monkeypatch)
     with pytest.raises(AssertionError):
