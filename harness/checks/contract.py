@@ -128,7 +128,7 @@ def _taught(context: Context, strategy: Strategy) -> Any:
     rng = np.random.default_rng(0)
     lessons = [t for p in context.problems for t in strategy.lessons(p, progress=0.5, rng=rng)]
     layout = context.batch(strategy, lessons[:4]).cells.layout
-    cells = [getattr(layout, f.name).tolist() for f in dataclasses.fields(layout)]
+    cells = [np.asarray(getattr(layout, f.name)).tolist() for f in dataclasses.fields(layout)]
     shapes = {name: tuple(value.shape) for name, value in context.backbone_of(strategy).state_dict().items()}
     return lessons, cells, shapes
 
