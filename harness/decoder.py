@@ -145,6 +145,21 @@ class Decoder:
         """The row's present state."""
         return Snapshot(int(self.slots.lengths[row]), self._last[row], int(self.texts[row]), self.logits[row].clone())
 
+    def marks(self, row: int, feed: Feed, every: Tensor) -> list[Snapshot]:
+        """A mark behind each token of the row's last feed, given the logits (n, V) that it asked for.
+
+        Cells behind a token's last read are fed with the next token, so a mark stands before them and owes them.
+        """
+        woven = self.strategy.weave(*(np.array(x, dtype=np.int64) for x in (feed.ids, feed.roles, feed.places)))
+        ends = np.zeros(len(feed.ids), dtype=np.int64)
+        ends[woven.source[woven.read]] = np.flatnonzero(woven.read) + 1  # later reads overwrite earlier ones
+        first = int(self.slots.lengths[row]) - int(ends[-1])
+        facts = zip(feed.ids, feed.roles, feed.places, strict=True)
+        return [
+            Snapshot(first + end, (*fact, self._weaves), fact[2] + 1, logits.clone())
+            for end, fact, logits in zip(ends.tolist(), facts, every, strict=True)
+        ]
+
     def rewind(self, row: int, mark: Snapshot) -> Trace:
         """Back to a mark; returns the trace of what is left behind."""
         left = self._trace(row, max(mark.length, int(self._trace_from[row])))

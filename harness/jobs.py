@@ -85,6 +85,7 @@ class Writing:
     alphabet: Alphabet
     cap: int
     key: int
+    without: list[int]  # columns of the head that are not said
     ids: list[int] = field(default_factory=list)
     nats: float = 0.0  # log-probability so far, so not above 0
     stopped_by: str | Special | None = None

@@ -20,10 +20,6 @@ TRAINING_FACTOR = 3  # forward once, backward twice
 IntArray = NDArray[np.int64]
 
 
-class OutOfBudget(Exception):
-    """A forward pass that would take a problem past its budget was refused."""
-
-
 def block_flops(*, layers: int, width: int, cells_so_far: IntArray) -> IntArray:
     """Forward FLOPs (N,) of ``layers`` blocks for cells that are the c-th of their sequences, c = ``cells_so_far`` (N,)."""
     flops: IntArray = layers * (24 * width * width + 4 * width * cells_so_far)

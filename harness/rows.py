@@ -40,6 +40,14 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a text is to be fed: see Feed."""
+
+    scored: bool = False
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A row's state, for `rewind`."""
 

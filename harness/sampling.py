@@ -23,6 +23,15 @@ def log_probabilities(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits.float(), -1)
 
 
+def barred(logits: Tensor, columns: Sequence[int]) -> Tensor:
+    """Logits (n, V) without some columns: what they would have got goes to the others."""
+    if not len(columns):
+        return logits
+    left = logits.clone()
+    left[:, list(columns)] = -torch.inf
+    return left
+
+
 def choose(logits: Tensor, samplers: Sequence[Sampler], keys: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Columns (n,): the most probable one at temperature 0 (ties: the first), else a draw by inverse CDF."""
     chosen: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()

@@ -16,14 +16,14 @@ import torch
 from harness import wants
 from harness.backbone import Backbone
 from harness.decoder import Decoder
+from harness.instant import Instant
 from harness.jobs import Fiber, Job, Live, Outcome, Waiting, Writing
-from harness.meter import OutOfBudget
 from harness.problem import ROLES, Completion, Text
-from harness.rows import Feed
-from harness.sampling import UNSCORED, choose, likelihood, log_probabilities
+from harness.rows import Feed, Manner
+from harness.sampling import UNSCORED, barred, choose, likelihood, log_probabilities
 from harness.seeds import derive
 from harness.stream import encode
-from harness.wants import Likelihood, Row
+from harness.wants import Likelihood, OutOfBudget, Row, Step
 
 DEFAULT_ROWS = 128
 
@@ -39,18 +39,17 @@ class Session:
         self._context = backbone.context_tokens
         self._head_ids: Sequence[int] = backbone.head_ids
         self._writing: dict[int, Writing] = {}
-        self._due: list[tuple[int, Text]] = []  # texts to be fed, by row; encoded together
+        self._due: list[tuple[int, Text, Manner]] = []  # texts to be fed, by row; encoded together
         self._feeds: list[Feed] = []
         self._waiting: list[Waiting] = []
         self._finished: list[Outcome] = []
         self._live: dict[int, Live] = {}
         self._rowless = 0  # live jobs that hold no row at present
+        self._instant = Instant(backbone, self._decoder)
         self._answer: dict[type, Callable[[Fiber, Any], Any]] = {
-            wants.Start: self._start, wants.Extend: self._extend, wants.Generate: self._generate, wants.Score: self._score,
-            wants.Peek: self._peek, wants.Fork: self._fork, wants.Mark: self._mark, wants.Rewind: self._rewind,
-            wants.Drop: self._drop, wants.Gather: self._gather, wants.Judge: self._consult, wants.Reveal: self._consult,
-            wants.Note: self._note, wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
-            wants.Count: lambda _, want: len(self._alphabet.encode(want.text)),
+            wants.Start: self._start, wants.Extend: self._extend, wants.Unroll: self._unroll, wants.Generate: self._generate,
+            wants.Score: self._score, wants.Fork: self._fork, wants.Drop: self._drop, wants.Gather: self._gather,
+            **self._instant.answers,
         }  # fmt: skip
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -128,21 +127,34 @@ class Session:
 
     def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]
-        self._due.append((row, want.text))
+        self._due.append((row, want.text, Manner(scored=want.scored)))
         self._waiting.append(Waiting(fiber, {row}, lambda _: want.row))
         return _LATER
 
-    def _feeds_of(self, due: Sequence[tuple[int, Text]], *, scored: bool = False) -> list[Feed]:
-        """Feeds of texts by row. The last token of scored ones need not fit the context: it will not be fed."""
-        rows = [row for row, _ in due]
-        stream = encode([text for _, text in due], self._alphabet, places=self._decoder.texts[rows])
-        longest = int(stream.places.max(initial=0)) + (0 if scored else 1)
+    def _unroll(self, fiber: Fiber, want: wants.Unroll) -> Any:
+        row = fiber.live.rows[want.row.number]
+        (feed,) = self._feeds_of([(row, want.text, Manner(every=True))])
+
+        def steps(every: dict[int, torch.Tensor]) -> list[Step]:
+            tops = [self._instant.piece(column) for column in every[row].argmax(-1).tolist()]
+            now = fiber.live.rows[want.row.number]  # rows may have moved since
+            return [Step(*both) for both in zip(self._decoder.marks(now, feed, every[row]), tops, strict=True)]
+
+        self._feeds.append(feed)
+        self._waiting.append(Waiting(fiber, {row}, steps))
+        return _LATER
+
+    def _feeds_of(self, due: Sequence[tuple[int, Text, Manner]], *, whole: bool = True) -> list[Feed]:
+        """Feeds of texts by row. whole: the last token will be fed too, so it must fit the context."""
+        rows = [row for row, _, _ in due]
+        stream = encode([text for _, text, _ in due], self._alphabet, places=self._decoder.texts[rows])
+        longest = int(stream.places.max(initial=0)) + (1 if whole else 0)
         if longest > self._context:
             raise ValueError(f"a text of {longest} tokens is longer than the context of {self._context} (model.context_tokens)")
         ids, roles, places = stream.ids.tolist(), stream.roles.tolist(), stream.places.tolist()
         starts = np.searchsorted(stream.row, np.arange(len(due) + 1)).tolist()
         spans = [slice(a, b) for a, b in pairwise(starts)]
-        return [Feed(r, ids[s], roles[s], places[s], scored, every=scored) for r, s in zip(rows, spans, strict=True)]
+        return [Feed(r, ids[s], roles[s], places[s], m.scored, m.every) for (r, _, m), s in zip(due, spans, strict=True)]
 
     def _generate(self, fiber: Fiber, want: wants.Generate) -> Any:
         row = fiber.live.rows[want.row.number]
@@ -151,7 +163,7 @@ class Session:
             return Completion((), (), 0.0, "cap")
         key = derive(fiber.live.job.seed, "sampling", f"{want.row.number}/{fiber.live.drawn}")
         fiber.live.drawn += 1
-        self._writing[row] = Writing(fiber, want, self._alphabet, cap, key)
+        self._writing[row] = Writing(fiber, want, self._alphabet, cap, key, self._instant.columns(want.without))
         return _LATER
 
     def _score(self, fiber: Fiber, want: wants.Score) -> Any:
@@ -161,7 +173,8 @@ class Session:
         rows = self._decoder.fork(first, len(want.continuations))
         for row in rows[1:]:
             self._new_handle(fiber.live, row)
-        whole = self._feeds_of(list(zip(rows, want.continuations, strict=True)), scored=True)
+        manner, without = Manner(scored=True, every=True), self._instant.columns(want.without)
+        whole = self._feeds_of([(r, text, manner) for r, text in zip(rows, want.continuations, strict=True)], whole=False)
         sayable, idle = self._backbone.strategy.sayable(), ROLES.index("thought")
         said = {f.row: self._alphabet.head_columns(np.array(f.ids, dtype=np.int64), sayable) for f in whole}
         columns = {f.row: np.where(np.array(f.roles) == idle, UNSCORED, said[f.row]) for f in whole}
@@ -169,7 +182,8 @@ class Session:
         feeds = [f.without_last() for f in whole if len(f.ids) > 1]
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
-            return [likelihood(torch.cat([head[r], *([every[r]] if r in every else [])]), columns[r]) for r in rows]
+            logits = [torch.cat([head[r], *([every[r]] if r in every else [])]) for r in rows]
+            return [likelihood(barred(x, without), columns[r]) for x, r in zip(logits, rows, strict=True)]
 
         if not feeds:
             return result({})
@@ -184,24 +198,12 @@ class Session:
         self._waiting.append(Waiting(fiber, {row}, lambda _: again(fiber, want)))
         return _LATER
 
-    def _peek(self, fiber: Fiber, want: wants.Peek) -> Any:
-        row = fiber.live.rows[want.row.number]
-        top = log_probabilities(self._decoder.logits[row : row + 1])[0].topk(min(want.k, len(self._head_ids)))
-        return [(int(self._head_ids[i]), float(v)) for v, i in zip(top.values, top.indices.tolist(), strict=True)]
-
     def _fork(self, fiber: Fiber, want: wants.Fork) -> Any:
         row = fiber.live.rows[want.row.number]
         if want.count > 1 and self._decoder.owes(row):
             return self._flush_first(fiber, row, want)
         rows = self._decoder.fork(row, want.count)
         return [want.row, *(self._new_handle(fiber.live, r) for r in rows[1:])]
-
-    def _mark(self, fiber: Fiber, want: wants.Mark) -> Any:
-        return self._decoder.mark(fiber.live.rows[want.row.number])
-
-    def _rewind(self, fiber: Fiber, want: wants.Rewind) -> Any:
-        fiber.live.trace.add(self._decoder.rewind(fiber.live.rows[want.row.number], want.mark))
-        return want.row
 
     def _drop(self, fiber: Fiber, want: wants.Drop) -> Any:
         fiber.live.trace.add(self._decoder.drop(fiber.live.rows.pop(want.row.number)))
@@ -214,15 +216,6 @@ class Session:
         for number, solver in enumerate(want.solvers):
             self._send(Fiber(fiber.live, solver, fiber, number), None)
         return _LATER
-
-    def _consult(self, fiber: Fiber, want: Any) -> Any:
-        if fiber.live.job.oracle is None:
-            raise ValueError(f"{type(want).__name__} needs the key, and this question has none")
-        fiber.live.used_key = True
-        return fiber.live.job.oracle(want)
-
-    def _note(self, fiber: Fiber, want: wants.Note) -> Any:
-        fiber.live.trace.notes.setdefault(want.name, []).extend(float(v) for v in want.values)
 
     def _new_handle(self, live: Live, row: int) -> Row:
         handle = Row(live.made)
@@ -237,11 +230,14 @@ class Session:
         """One token for every writing row whose distribution stands ready; True if any fiber was resumed."""
         if not self._writing:
             return False
-        busy = {f.row for f in self._feeds} | {row for row, _ in self._due}
+        busy = {f.row for f in self._feeds} | {due[0] for due in self._due}
         ready = [(row, w) for row, w in self._writing.items() if row not in busy]
         if not ready:
             return False
-        logits = self._decoder.logits_of([row for row, _ in ready])
+        logits = self._decoder.logits_of([row for row, _ in ready])  # a copy
+        for line, (_, w) in enumerate(ready):
+            if w.without:
+                logits[line, w.without] = -torch.inf
         keys = np.array([w.key for _, w in ready], dtype=np.uint64)
         steps = np.array([len(w.ids) for _, w in ready], dtype=np.uint64)
         columns = choose(logits, [w.want.sampler for _, w in ready], keys, steps)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.meter import OutOfBudget
 from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text, shown
 from harness.settings import setting
-from harness.wants import GREEDY, Extend, Generate, Likelihood, Row, Sampler, Score, Solver, Start
+from harness.wants import GREEDY, Extend, Generate, Likelihood, OutOfBudget, Row, Sampler, Score, Solver, Start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.alphabet import Alphabet
-from harness.problem import ROLES, Special, Text, Tokens
+from harness.problem import ROLES, Piece, Special, Text, Tokens
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -82,3 +83,14 @@ def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) 
     offset = np.concatenate([[0], running])[starts]
     places: IntArray = np.maximum(running - 1 - offset[row] + before[row], 0)
     return places
+
+
+def tokens_of(texts: Sequence[Text], alphabet: Alphabet) -> list[Text]:
+    """The same texts, a piece for each token."""
+    stream = encode(texts, alphabet)
+    pieces = [
+        Piece(Tokens((i,)), ROLES[role], target)
+        for i, role, target in zip(stream.ids.tolist(), stream.roles.tolist(), stream.target.tolist(), strict=True)
+    ]
+    starts = np.searchsorted(stream.row, np.arange(len(texts) + 1)).tolist()
+    return [tuple(pieces[a:b]) for a, b in pairwise(starts)]

@@ -16,6 +16,10 @@ R = TypeVar("R")
 Solver = Generator[Any, Any, R]
 
 
+class OutOfBudget(Exception):
+    """A forward pass that would take a problem past its budget was refused: raised where a solver wanted it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A handle on one sequence being decoded; the session alone knows what is behind it."""
@@ -53,7 +57,24 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """-> Row (the same). Feed more text to a row."""
+    """-> Row (the same). Feed more text to a row. scored: its answer tokens are a likelihood's, and charged as such."""
+
+    row: Row
+    text: Text
+    scored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What stands behind one token of an unrolled text: a mark for Rewind, and the most probable next token there."""
+
+    mark: Any
+    top: str | Special
+
+
+@dataclass(frozen=True, slots=True)
+class Unroll:
+    """-> list[Step], one for each token. Feed text to a row in one pass, so that it may be cut behind any of its tokens."""
 
     row: Row
     text: Text
@@ -66,7 +87,8 @@ class Generate:
 
     role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded. mark: what is said up to and
     including this special is thought, what comes after has the ``role``. until: strings that stop it too, the last token fed;
-    the completion's pieces end before the string.
+    the completion's pieces end before the string. without: specials that are not said here; their probability is shared out
+    among the other tokens.
     """
 
     row: Row
@@ -76,6 +98,7 @@ class Generate:
     stops: tuple[Special, ...] = (END,)
     mark: Special | None = None
     until: tuple[str, ...] = ()
+    without: tuple[Special, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +106,12 @@ class Score:
     """-> list[Likelihood], one per continuation, each given the row; the row itself is used up.
 
     Pieces with the role "thought" are fed where they stand, and charged as thinking; they are no part of the likelihood.
+    One continuation of one token needs no forward pass, and leaves the row as it was. without: see Generate.
     """
 
     row: Row
     continuations: tuple[Text, ...]
+    without: tuple[Special, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +120,35 @@ class Peek:
 
     row: Row
     k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """-> (piece, log-probability): the row's most probable next token. without: see Generate."""
+
+    row: Row
+    without: tuple[Special, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """-> int: how many more text tokens the row can hold."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """-> Text: the same text, a piece for each token."""
+
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """-> the pieces of token ids, as in a Completion."""
+
+    ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -579,7 +579,7 @@ def test_a_limit_binds_its_own_problem_only():
 
 
 def test_solvers_may_catch_the_end_of_the_budget():
-    from harness.meter import OutOfBudget
+    from harness.wants import OutOfBudget
 
     backbone = made("direct", {})[1]
 

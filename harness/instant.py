@@ -1,0 +1,82 @@
+"""Answers to the wants that take no forward pass: looking at what stands ready, marks, tokens of a text, keys, notes.
+
+Knows rows and their distributions; feeds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from harness import wants
+from harness.backbone import Backbone
+from harness.decoder import Decoder
+from harness.jobs import Fiber
+from harness.problem import Special
+from harness.sampling import barred, log_probabilities
+from harness.stream import tokens_of
+
+
+class Instant:
+    """The answers by type of want, over one decoder."""
+
+    def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
+        self._alphabet, self._decoder = backbone.alphabet, decoder
+        self._sayable, self._context = backbone.strategy.sayable(), backbone.context_tokens
+        self._head_ids = np.array(backbone.head_ids)
+        self.answers: dict[type, Callable[[Fiber, Any], Any]] = {
+            wants.Peek: self._peek, wants.Top: self._top, wants.Room: self._room, wants.Split: self._split,
+            wants.Spell: self._spell, wants.Mark: self._mark, wants.Rewind: self._rewind, wants.Judge: self._consult,
+            wants.Reveal: self._consult, wants.Note: self._note, wants.Count: self._count,
+            wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
+        }  # fmt: skip
+
+    def columns(self, specials: tuple[Special, ...]) -> list[int]:
+        """The head's columns of those specials that it has."""
+        ids = np.array([self._alphabet.id_of(s) for s in specials], dtype=np.int64)
+        return [int(c) for c in self._alphabet.head_columns(ids, self._sayable) if c >= 0]
+
+    def piece(self, column: int) -> str | Special:
+        """What a column of the head says."""
+        return self._alphabet.pieces([int(self._head_ids[column])])[0]
+
+    def _peek(self, fiber: Fiber, want: wants.Peek) -> Any:
+        row = fiber.live.rows[want.row.number]
+        top = log_probabilities(self._decoder.logits[row : row + 1])[0].topk(min(want.k, len(self._head_ids)))
+        return [(int(self._head_ids[i]), float(v)) for v, i in zip(top.values, top.indices.tolist(), strict=True)]
+
+    def _top(self, fiber: Fiber, want: wants.Top) -> Any:
+        row = fiber.live.rows[want.row.number]
+        nats = log_probabilities(barred(self._decoder.logits[row : row + 1], self.columns(want.without)))[0]
+        best = int(nats.argmax())
+        return self.piece(best), float(nats[best])
+
+    def _room(self, fiber: Fiber, want: wants.Room) -> Any:
+        return self._context - int(self._decoder.texts[fiber.live.rows[want.row.number]])
+
+    def _split(self, fiber: Fiber, want: wants.Split) -> Any:
+        return tokens_of([want.text], self._alphabet)[0]
+
+    def _spell(self, fiber: Fiber, want: wants.Spell) -> Any:
+        return self._alphabet.pieces(want.ids)
+
+    def _count(self, fiber: Fiber, want: wants.Count) -> Any:
+        return len(self._alphabet.encode(want.text))
+
+    def _mark(self, fiber: Fiber, want: wants.Mark) -> Any:
+        return self._decoder.mark(fiber.live.rows[want.row.number])
+
+    def _rewind(self, fiber: Fiber, want: wants.Rewind) -> Any:
+        fiber.live.trace.add(self._decoder.rewind(fiber.live.rows[want.row.number], want.mark))
+        return want.row
+
+    def _consult(self, fiber: Fiber, want: Any) -> Any:
+        if fiber.live.job.oracle is None:
+            raise ValueError(f"{type(want).__name__} needs the key, and this question has none")
+        fiber.live.used_key = True
+        return fiber.live.job.oracle(want)
+
+    def _note(self, fiber: Fiber, want: wants.Note) -> Any:
+        fiber.live.trace.notes.setdefault(want.name, []).extend(float(v) for v in want.values)
