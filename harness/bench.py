@@ -67,7 +67,8 @@ class Ours:
     def loss(self, update: int) -> float:
         """The loss on the batch of an update."""
         with torch.no_grad():
-            batch = self.feed.batch(self.backbone.strategy, update, progress=0.5, device=self.backbone.device)
+            model = self.backbone
+            batch = self.feed.batch(model.strategy, update, progress=0.5, device=model.device, backbone=model)
             return float(self.trainer._forward(batch, 0.5)[0])
 
 

@@ -70,7 +70,7 @@ def lay(
     """
     if type(strategy).weave is Strategy.weave:
         return _lay_plain(alphabet, stream, before, asked)
-    woven = strategy.weave(stream.ids, stream.roles, stream.places)
+    woven = strategy.weave(named(stream.ids, alphabet), stream.roles, stream.places)
     cell = np.arange(len(woven.source))
     last_read = np.full(len(stream.ids), -1, dtype=np.int64)
     last_read[woven.source[woven.read]] = cell[woven.read]  # later cells overwrite earlier ones
@@ -121,6 +121,12 @@ def _name_specials(kind: IntArray, embed: IntArray, alphabet: Alphabet, own: Boo
     if beyond.any():
         kind[beyond] = SPECIAL
         kind[own & (embed >= alphabet.sayable_end)] = PAUSE
+
+
+def named(ids: IntArray, alphabet: Alphabet) -> IntArray:
+    """Text tokens as `Strategy.weave` gets them: the j-th inserted-only special -> -j."""
+    inserted = ids >= alphabet.sayable_end
+    return np.where(inserted, alphabet.sayable_end - 1 - ids, ids) if inserted.any() else ids
 
 
 def _named_ids(ids: IntArray, alphabet: Alphabet) -> IntArray:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from harness.accounts import Accounts
 from harness.backbone import Backbone
-from harness.cells import Layout, lay, make_cells
+from harness.cells import Layout, lay, make_cells, named
 from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill
 from harness.problem import ROLES
 from harness.rows import Feed, Shape, Snapshot, Trace, grouped, joined
 from harness.slots import rounded_keys
-from harness.strategy import PAUSE, THOUGHT, Strategy
+from harness.strategy import PAUSE, THOUGHT, Strategy, Woven
 from harness.stream import Stream
 
 IntArray = NDArray[np.int64]
@@ -138,8 +138,12 @@ class Decoder:
     def owes(self, row: int) -> bool:
         """Whether thoughts behind the last token are still to be fed."""
         *token, owing = self._last[row]
-        woven = self.strategy.weave(*(np.array([x]) for x in token))
+        woven = self._woven(*([x] for x in token))
         return owing and not woven.read[-1]
+
+    def _woven(self, ids: Sequence[int], roles: Sequence[int], places: Sequence[int]) -> Woven:
+        ids_, roles_, places_ = (np.array(x, dtype=np.int64) for x in (ids, roles, places))
+        return self.strategy.weave(named(ids_, self.alphabet), roles_, places_)
 
     def mark(self, row: int) -> Snapshot:
         """The row's present state."""
@@ -150,7 +154,7 @@ class Decoder:
 
         Cells behind a token's last read are fed with the next token, so a mark stands before them and owes them.
         """
-        woven = self.strategy.weave(*(np.array(x, dtype=np.int64) for x in (feed.ids, feed.roles, feed.places)))
+        woven = self._woven(feed.ids, feed.roles, feed.places)
         ends = np.zeros(len(feed.ids), dtype=np.int64)
         ends[woven.source[woven.read]] = np.flatnonzero(woven.read) + 1  # later reads overwrite earlier ones
         first = int(self.slots.lengths[row]) - int(ends[-1])

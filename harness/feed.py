@@ -7,7 +7,7 @@ of equal length, cut from the train documents joined by END, in a new random ord
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells, lay, make_cells
 from harness.meter import Bill, block_flops, head_flops
-from harness.problem import Key, Problem, Question, Tokens
+from harness.problem import Key, Problem, Question, Special, Text, Tokens
+from harness.sampling import barred
 from harness.seeds import derive, generator
 from harness.spec import DIRECT_BASELINE, RunSpec
 from harness.strategy import PAUSE, THOUGHT, Strategy
-from harness.stream import Stream, encode
+from harness.stream import Stream, encode, tokens_of
 from harness.task import Task
 
 IntArray = NDArray[np.int64]
@@ -29,13 +30,59 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One update's cells, and what they hold: text tokens fed, woven tokens fed, distinct text tokens that are targets."""
+    """One update's cells, and what they hold: text tokens fed, woven tokens fed, distinct text tokens that are targets.
+
+    look_flops: what looking at the texts first has cost, beside the cells' own bill (see `Strategy.revise`).
+    """
 
     cells: Cells
     examples: int
     text_tokens: int
     woven_tokens: int
     supervised_tokens: int
+    look_flops: int = 0
+
+    @property
+    def flops(self) -> int:
+        """FLOPs that are booked so far: the first look and the passes over the cells."""
+        return self.look_flops + self.cells.bill.total_flops
+
+
+class Look:
+    """What `Strategy.revise` may find out about an update's texts. flops: what looking has cost."""
+
+    def __init__(self, strategy: Strategy, backbone: Backbone, context_tokens: int) -> None:
+        self._strategy, self._backbone, self.context_tokens = strategy, backbone, context_tokens
+        self.flops = 0
+
+    def tokens(self, texts: Sequence[Text]) -> list[Text]:
+        """The same texts, a piece for each token."""
+        return tokens_of(texts, self._backbone.alphabet)
+
+    @torch.no_grad()
+    def confidences(self, texts: Sequence[Text], *, without: tuple[Special, ...] = ()) -> list[NDArray[np.float64]]:
+        """Of each text, for each of its tokens (n,), the chance of the most probable next token there.
+
+        By the model as it is, in one forward pass that the update pays for; NaN where no target follows. without: specials
+        whose chance is shared out among the others.
+        """
+        backbone, alphabet = self._backbone, self._backbone.alphabet
+        stream = encode(texts, alphabet)
+        batch = make_batch(
+            self._strategy, alphabet, stream, len(texts), device=backbone.device, context_tokens=self.context_tokens
+        )
+        cells = batch.cells
+        logits = self._strategy.readout(backbone, self._strategy.forward(backbone, cells, None), cells.reads)
+        self.flops += cells.bill.total_flops
+        ids = np.array([alphabet.id_of(s) for s in without], dtype=np.int64)
+        columns = alphabet.head_columns(ids, self._strategy.sayable())
+        top = torch.softmax(barred(logits.float(), columns[columns >= 0].tolist()), -1).amax(-1)
+        first = np.unique(cells.reads.group.cpu().numpy(), return_index=True)[1]
+        row, place = (x[cells.reads.cells[first]] for x in (cells.layout.row, cells.layout.place))
+        found = [np.full(int((stream.row == r).sum()), np.nan) for r in range(len(texts))]
+        for r, p, chance in zip(row.tolist(), place.tolist(), top.tolist(), strict=True):
+            found[r][p] = chance
+        return found
 
 
 class Feed:
@@ -62,15 +109,24 @@ class Feed:
             return [self._windows.problem(i) for i in range(start, start + self._count)]
         return self._task.problems("train", seed=self._seed, start=start, count=self._count, lines=lines)
 
-    def batch(self, strategy: Strategy, update: int, *, progress: float, device: torch.device) -> Batch:
-        """The cells of one update under a strategy."""
+    def batch(
+        self, strategy: Strategy, update: int, *, progress: float, device: torch.device, backbone: Backbone | None = None
+    ) -> Batch:
+        """The cells of one update under a strategy. backbone: the model that it teaches, for strategies that revise."""
         rng = generator(self._seed, "lessons", update)
         problems = self.problems(update, lines="worked_lines" in strategy.needs())
         texts = [text for p in problems for text in strategy.lessons(p, progress=progress, rng=rng)]
+        look_flops = 0
+        if type(strategy).revise is not Strategy.revise:
+            assert backbone is not None, "a strategy that revises its texts looks at them with its model"
+            look = Look(strategy, backbone, self._context_tokens)
+            texts = strategy.revise(texts, look, rng)
+            look_flops = look.flops
         stream = encode(texts, self._alphabet)
         draw = derive(self._seed, "draw", update)
         context = self._context_tokens
-        return make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=context, draw=draw)
+        batch = make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=context, draw=draw)
+        return replace(batch, look_flops=look_flops) if look_flops else batch
 
 
 def make_feed(spec: RunSpec, backbone: Backbone) -> Feed:
@@ -94,14 +150,20 @@ def make_batch(
     context_tokens: int,
     draw: int | None = None,
 ) -> Batch:
-    """Lay out whole texts for training. What stands behind a text's last target is not fed: nothing is read there."""
+    """Lay out whole texts for training. What stands behind a text's last target is not fed: nothing is read there.
+
+    An inserted-only special that is a target is looked through: the token before it is taught the text token behind it.
+    """
     longest = int(stream.places.max(initial=0)) + 1
     if longest > context_tokens + 1:
         raise ValueError(f"a text of {longest} tokens is longer than the context of {context_tokens} (model.context_tokens)")
     following = np.concatenate([stream.row[1:] == stream.row[:-1], [False]])
     is_target = np.concatenate([stream.target[1:], [False]]) & following
+    supervised = int((is_target[:-1] & (stream.ids[1:] < alphabet.sayable_end)).sum())
+    ahead = _next_text(stream, alphabet.sayable_end)
+    is_target &= ahead >= 0
     next_ids = np.full(len(stream.ids), -1, dtype=np.int64)
-    next_ids[is_target] = alphabet.head_columns(stream.ids[1:][is_target[:-1]], strategy.sayable())
+    next_ids[is_target] = alphabet.head_columns(stream.ids[ahead[is_target]], strategy.sayable())
     if (next_ids[is_target] < 0).any():
         raise ValueError("a lesson's target is a special token that the strategy cannot say: name it in sayable()")
     last = np.full(rows, -1, dtype=np.int64)
@@ -116,7 +178,17 @@ def make_batch(
     bill = Bill(accounts=zeros, classes=zeros, cells_so_far=layout.index + 1, n_accounts=1)
     cells = make_cells(layout, bill=bill, device=device, next_ids=next_ids[fed], draw=draw)
     woven = int(((layout.kind == THOUGHT) | (layout.kind == PAUSE)).sum())
-    return Batch(cells, rows, len(layout.index) - woven, woven, int(is_target.sum()))
+    return Batch(cells, rows, len(layout.index) - woven, woven, supervised)
+
+
+def _next_text(stream: Stream, sayable_end: int) -> IntArray:
+    """Index (n,) of the next token of the same row that is no inserted-only special, or -1."""
+    count = len(stream.ids)
+    own = np.where(stream.ids < sayable_end, np.arange(count), count)
+    ahead = np.concatenate([np.minimum.accumulate(own[::-1])[::-1][1:], [count]])[:count]
+    row = np.concatenate([stream.row, [-1]])
+    found: IntArray = np.where(row[ahead] == stream.row, ahead, -1)
+    return found
 
 
 def direct_flops(batch: Batch, *, layers: int, width: int, outputs: int) -> int:

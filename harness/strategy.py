@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.backbone import Backbone
     from harness.cells import Cells, Reads
+    from harness.feed import Look
     from harness.slots import Slots
     from harness.task import Task
 
@@ -162,7 +163,8 @@ class Strategy:
     def weave(self, ids: IntArray, roles: IntArray, places: IntArray) -> Woven:
         """Text tokens (N,) -> cells (M,). Each token by itself, so that weaving a whole equals weaving its parts.
 
-        roles index ROLES; places count text tokens from the start of their sequence.
+        roles index ROLES; places count text tokens from the start of their sequence. An id of -j is the j-th inserted-only
+        special, standing in the text; it has the place of the text token before it.
         """
         return plain_weave(ids, places)
 
@@ -246,6 +248,13 @@ class Strategy:
         import torch.nn.functional as F
 
         return F.cross_entropy(backbone.head(states, cells.reads), cells.targets)
+
+    def revise(self, texts: list[Text], look: Look, rng: np.random.Generator) -> list[Text]:
+        """An update's lessons as they are taught: for what depends on tokens, or on how the model finds the texts now.
+
+        look: the tokens of texts, and a first forward pass over them, which the update pays for.
+        """
+        return texts
 
     def stage(self, progress: float) -> int:
         """The stage of a curriculum; a change resets the optimizer."""

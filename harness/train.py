@@ -157,14 +157,15 @@ class Trainer:
         return self.spent
 
     def _batch(self, progress: float) -> Batch:
-        return self.feed.batch(self.backbone.strategy, self.spent.updates, progress=progress, device=self.backbone.device)
+        model = self.backbone
+        return self.feed.batch(model.strategy, self.spent.updates, progress=progress, device=model.device, backbone=model)
 
     def _forward(self, batch: Batch, progress: float) -> tuple[Tensor, int]:
         """Loss, and the FLOPs of the whole update."""
         strategy, cells = self.backbone.strategy, batch.cells
         states = strategy.forward(self.backbone, cells, None)
         loss = strategy.loss(self.backbone, states, cells, progress)
-        return loss, cells.bill.total_flops
+        return loss, batch.flops
 
     def _update(self, target: Target, progress: float) -> float | None:
         """One update; None if it would pass the target. Returns the loss in nats."""

@@ -146,7 +146,7 @@ class Context:
         """Given texts, laid out as the training loop lays out lessons, with nothing drawn: training does what asking does."""
         taught = with_methods(strategy, lessons=lambda self, problem, **_: list(texts))
         feed = self.feed(Fixed(held=(self.problems[0],)), problems_per_update=1)
-        batch = feed.batch(taught, 0, progress=0.5, device=self.backbone.device)
+        batch = feed.batch(taught, 0, progress=0.5, device=self.backbone.device, backbone=self.backbone)
         return dataclasses.replace(batch, cells=dataclasses.replace(batch.cells, draw=None))
 
     def solve(self, jobs: Sequence[Job], *, rows: int = 128, backbone: Backbone | None = None) -> dict[str, Outcome]:

@@ -142,8 +142,8 @@ def training_multiple(context: Context) -> float:
     spent = []
     for strategy in (context.strategy, PLAIN):
         backbone = context.backbone_of(strategy)
-        batch = context.feed(context.task).batch(strategy, 0, progress=0.0, device=backbone.device)
+        batch = context.feed(context.task).batch(strategy, 0, progress=0.0, device=backbone.device, backbone=backbone)
         states = strategy.forward(backbone, batch.cells, None)
         strategy.loss(backbone, states, batch.cells, 0.0)
-        spent.append(batch.cells.bill.total_flops)
+        spent.append(batch.flops)
     return spent[0] / spent[1]
