@@ -82,6 +82,7 @@ def test_one_shot_is_step_by_step(mode):
     text = said(1, 2, 3, 4, 5, 6, 7, 8)
     a, b = (scored(mode, one_shot, [text]) for one_shot in (False, True))
     assert a.value == b.value and a.trace.notes == b.trace.notes and any(a.trace.notes["thoughts"])
+    assert {k for k, v in b.ledger.by_class().items() if v} == {"prefill", "think", "score"}
 
 
 @pytest.mark.parametrize("one_shot", [False, True])

@@ -162,11 +162,11 @@ def test_an_extended_text_can_be_charged_as_score():
 # Targets behind inserted-only specials
 
 
-def next_targets(pieces):
+def next_targets(*texts):
     """The target of each taught cell, by cell."""
     backbone = tiny(strategy("thinking_spans"))
-    stream = encode([pieces], backbone.alphabet)
-    batch = make_batch(backbone.strategy, backbone.alphabet, stream, 1, device=CPU, context_tokens=99)
+    stream = encode(texts, backbone.alphabet)
+    batch = make_batch(backbone.strategy, backbone.alphabet, stream, len(texts), device=CPU, context_tokens=99)
     columns = batch.cells.targets.tolist()
     return dict(zip(batch.cells.reads.cells.tolist(), columns, strict=True)), batch
 
@@ -176,6 +176,6 @@ def test_an_inserted_special_that_is_a_target_is_looked_through():
     assert next_targets((*text(1, 2), seen, seen, *text(3)))[0] == {0: 2, 1: 3, 2: 3, 3: 3}
     assert next_targets((*text(1, 2), unseen, unseen, *text(3)))[0] == {0: 2, 3: 3}
     assert next_targets((*text(1, 2), seen, unseen, *text(3)))[0] == {0: 2, 1: 3, 3: 3}
-    found, batch = next_targets((*text(1, 2), seen))  # nothing stands behind it
+    found, batch = next_targets((*text(1, 2), seen, seen), text(5))  # nothing of its own text stands behind it
     assert found == {0: 2} and batch.supervised_tokens == 1
     assert next_targets((*text(1, 2), seen, seen, *text(3)))[1].supervised_tokens == 2
