@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.problem import BOT, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens
+from harness.problem import BOT, END, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens
 from harness.strategy import PAUSE
 from harness.wants import (
     Extend,
@@ -121,7 +121,7 @@ class Spans:
         except OutOfBudget:
             stop = "budget"
         pieces = yield Spell(ids)
-        return Completion(pieces[:-1] if stop == "end" else pieces, tuple(ids), nats, stop)
+        return Completion(pieces[:-1] if stop == "end" else pieces, tuple(ids), nats, stop, END if stop == "end" else None)
 
     def likelihood(self, row: Row, text: Text) -> Solver[Likelihood]:
         """Of a text's tokens given greedy spans: each among the text tokens alone, thinking before it from what stands before."""
