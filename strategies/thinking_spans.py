@@ -14,16 +14,7 @@ import numpy as np
 from harness.problem import BOT, EOT, MAX_THOUGHTS, THOUGHTS, Completion, Piece, Question, Special, Text
 from harness.strategy import NOTHING, PAUSE, TEXT, THOUGHT, Sight, Strategy, View, Woven, plain_weave, setting
 from harness.wants import Fork, Gather, Likelihood, Row, Sampler, Solver
-from strategies._spans import (
-    CLOSE,
-    OPEN,
-    THOUGHT_PIECE,
-    Spans,
-    again_targets,
-    marginal_loss,
-    taught_places,
-    with_spans,
-)  # fmt: skip
+from strategies._spans import CLOSE, OPEN, THOUGHT_PIECE, Spans, again_targets, marginal_loss, taught_places, with_spans
 
 if TYPE_CHECKING:
     from torch import Tensor
