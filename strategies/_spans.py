@@ -100,7 +100,11 @@ class Spans:
         return None
 
     def write(self, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Completion]:
-        """Say tokens until the end, thinking before each wherever a span opens; one that is left open ends it (stop "cap")."""
+        """Say tokens until the end, thinking before each wherever a span opens; one that is left open ends it (stop "cap").
+
+        The note "thoughts" counts them before each token that is said. Spans are greedy whatever the sampler, and are no part of
+        the completion: the trace holds them.
+        """
         ids: list[int] = []
         nats, stop = 0.0, "cap"
         try:
