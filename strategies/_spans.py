@@ -129,16 +129,16 @@ class Spans:
 
     def likelihood(self, row: Row, text: Text) -> Solver[Likelihood]:
         """Of a text's tokens given greedy spans: each among the text tokens alone, thinking before it from what stands before."""
-        nats, greedy = 0.0, True
+        nats, count, greedy = 0.0, 0, True
         pieces: Text = yield Split(text)
         for at, piece in enumerate(pieces):
             thoughts = yield from self.think(row, following=len(pieces) - at, forced=True)
             (one,) = yield Score(row, ((piece,),), without=self.unsaid)
-            nats, greedy = nats + one.nats, greedy and one.greedy
+            nats, count, greedy = nats + one.nats, count + one.tokens, greedy and one.greedy
             yield Note("thoughts", (thoughts or 0,))
             if at + 1 < len(pieces):
                 yield Extend(row, (piece,), scored=True)
-        return Likelihood(nats, len(pieces), greedy)
+        return Likelihood(nats, count, greedy)
 
 
 def with_spans(text: Text, spans: dict[int, Text]) -> Text:
