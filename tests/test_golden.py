@@ -29,6 +29,10 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "multi_token": ("multi_token", "arithmetic", {"strategy.ahead": "3"}),
     "myopic": ("myopic", "arithmetic", {}),
     "side_targets": ("side_targets", "arithmetic", {}),
+    "thinking_spans": ("thinking_spans", "arithmetic", {}),
+    "thinking_spans learned": (
+        "thinking_spans", "arithmetic", {"strategy.placement": "learned", "strategy.delimiters": "none", "strategy.cap": "2"},
+    ),
 }  # fmt: skip
 GOLDEN: dict[str, list[float]] = {
     "direct": [2.866828, 2.789867, 2.79465, 2.632181],
@@ -41,6 +45,8 @@ GOLDEN: dict[str, list[float]] = {
     "multi_token": [5.98945, 5.800482, 6.093049, 5.42479],
     "myopic": [2.866828, 2.788683, 2.798971, 2.632349],
     "side_targets": [5.776761, 5.664477, 5.616512, 5.447618],
+    "thinking_spans": [2.961746, 2.786474, 2.749575, 2.590483],
+    "thinking_spans learned": [2.868671, 2.7844, 2.792187, 2.627908],
 }
 
 
