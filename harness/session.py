@@ -234,7 +234,9 @@ class Session:
         ready = [(row, w) for row, w in self._writing.items() if row not in busy]
         if not ready:
             return False
-        logits = self._decoder.logits_of([row for row, _ in ready])  # a copy
+        logits = self._decoder.logits_of([row for row, _ in ready])
+        if any(w.without for _, w in ready):
+            logits = logits.clone()
         for line, (_, w) in enumerate(ready):
             if w.without:
                 logits[line, w.without] = -torch.inf
