@@ -38,7 +38,7 @@ class KHop(Generated):
     source: ClassVar[str] = "own; hops in the manner of Sanford 2402.09268 (k-hop induction heads)"
     difficulty_name: ClassVar[str] = "hops"
 
-    elements: int = setting(12, doc="elements of the permutation, named a, b, ..; more than hops", low=6, high=26)
+    elements: int = setting(10, doc="elements of the permutation, named a, b, ..; more than hops", low=6, high=26)
     hops: str = setting("1-8", doc="hops: one number or a range such as 1-8; equal shares when asked")
     mix: Literal["equal", "easy"] = setting("easy", doc="shares of hops in training; easy: k hops have a share as 1/k")
 

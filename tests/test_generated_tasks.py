@@ -25,7 +25,7 @@ S3 = dict(zip("abcdef", ("abc", "acb", "bac", "bca", "cab", "cba"), strict=True)
 
 def hop(question, fields):
     images, rest = question.split(":")
-    assert sorted(images) == list(LETTERS[: int(fields.get("elements", 12))])
+    assert sorted(images) == list(LETTERS[: int(fields.get("elements", 10))])
     at, goes = rest[-1], dict(zip(LETTERS, images, strict=False))
     said = []
     for _ in range(int(rest[:-1])):
@@ -244,7 +244,7 @@ def test_ranges(low, span):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("k_hop", {"hops": "1-12"}, "hops: expected a number or a range"),
+        ("k_hop", {"hops": "1-10"}, "hops: expected a number or a range"),
         ("k_hop", {"elements": "5"}, "task.elements: expected a whole number from 6 to 26"),
         ("modular_sum", {"numbers": "5-2"}, "numbers: expected a number or a range"),
         ("modular_sum", {"modulus": "2", "numbers": "2-3"}, "too few for four splits"),
@@ -265,7 +265,7 @@ def test_bad_settings_are_one_clear_error(name, fields, message):
 
 @pytest.mark.parametrize(
     ("name", "bad"),
-    [("k_hop", ["abc:1a", "bcdefghijkla:1z", "bcdefghijkll:1a", "bcdefghijkla:01a", "bcdefghijkla:a"]),
+    [("k_hop", ["abc:1a", "bcdefghija:1k", "bcdefghijj:1a", "bcdefghija:01a", "bcdefghija:a"]),
      ("modular_sum", ["3", "3+10=", "3+04=", "3-4=", "", "3++4"]), ("multi_step", ["2", "2+3=", "2/1=", "02+1=", "2+1==", ""]),
      ("parity", ["", "=", "012=", "01=="]), ("permutations", ["a", "ag=", "a.b=", ""])],
 )  # fmt: skip
