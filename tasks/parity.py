@@ -16,31 +16,34 @@ from harness.task import setting
 from tasks._generated import FACTS, Generated, whole_range
 from tasks._pairs import Int
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity(Generated):
     """Parity of a string of bits: is the number of ones odd? One line a bit.
 
-    ``0110=`` is 0. Bits are uniform, the lengths have equal shares. A worked line is a bit and the parity so far (``1>0``).
-    Strings with the same beginning are in the same split.
+    ``0110=`` is 0. Bits are uniform, lengths have equal shares. A worked line names a place (a, b, ..), its bit and the parity
+    so far (``a0>0``, ``b1>1``): without the place, trained lines lost count of it. Strings with the same beginning are in the
+    same split.
     """
 
     source: ClassVar[str] = "London and Kanade 2505.21024 (parity, which two layers learn with pauses and not without)"
     difficulty_name: ClassVar[str] = "length"
 
-    lengths: str = setting("8-16", doc="bits: one number or a range such as 8-16, up to 48; equal shares")
+    lengths: str = setting("8-12", doc="bits: one number or a range such as 8-12, up to 26; equal shares")
 
     def __post_init__(self) -> None:
         self.levels()
         self.check_size()
 
     def alphabet(self) -> str:
-        """Bits, and what stands in and between lines."""
-        return "chars:01=>;"
+        """Bits, places, and what stands in and between lines."""
+        return f"chars:01{LETTERS}=>;"
 
     def levels(self) -> Sequence[int]:
         """The lengths."""
-        return whole_range("lengths", self.lengths, low=1, high=48)
+        return whole_range("lengths", self.lengths, low=1, high=26)
 
     def bases(self, level: int) -> Sequence[int]:
         """The bits."""
@@ -55,12 +58,13 @@ class Parity(Generated):
         return "".join(map(str, row[:level])) + "=", str(sum(row[:level]) % 2)
 
     def worked(self, level: int, row: list[int]) -> tuple[str, ...]:
-        """One line a bit: the bit and the parity so far."""
-        return tuple([f"{bit}>{parity}" for bit, parity in zip(row, accumulate(row[:level], xor), strict=False)])
+        """One line a bit: its place, the bit and the parity so far."""
+        so_far = accumulate(row[:level], xor)
+        return tuple([f"{place}{bit}>{parity}" for place, bit, parity in zip(LETTERS, row, so_far, strict=False)])
 
     def caps(self) -> tuple[int, int]:
-        """A bit with its end; four tokens a line."""
-        return 2, 4 * max(self.levels())
+        """A bit with its end; five tokens a line."""
+        return 2, 5 * max(self.levels())
 
     def parse(self, text: str) -> str:
         """``0110`` or ``0110=`` as ``0110=``; ValueError says what is legal."""

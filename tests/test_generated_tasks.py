@@ -57,7 +57,7 @@ def step(question, fields):
 
 def odd(question, fields):
     bits = question[:-1]
-    said = [f"{bit}>{bits[: i + 1].count('1') % 2}" for i, bit in enumerate(bits)]
+    said = [f"{LETTERS[i]}{bit}>{bits[: i + 1].count('1') % 2}" for i, bit in enumerate(bits)]
     return str(bits.count("1") % 2), said, len(bits)
 
 
@@ -82,7 +82,7 @@ CASES = [
     ("multi_step", {"modulus": "12", "operations": "x+", "lengths": "1-2"}, step),
     ("multi_step", {"modulus": "2", "operations": "-", "lengths": "3-24"}, step),
     ("parity", {}, odd),
-    ("parity", {"lengths": "1-48"}, odd),
+    ("parity", {"lengths": "1-26"}, odd),
     ("permutations", {}, compose),
     ("permutations", {"factors": "2-16"}, compose),
     ("permutations", {"group": "S5", "factors": "2-6"}, compose),
