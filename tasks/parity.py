@@ -6,11 +6,11 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import xor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.task import setting
 from tasks._generated import FACTS, Generated, whole_range
@@ -36,6 +36,10 @@ class Parity(Generated):
     def __post_init__(self) -> None:
         self.levels()
         self.check_size()
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Few problems an update: what trained lines want is updates, to learn where to look."""
+        return {**super().defaults(), "train.problems_per_update": 16}
 
     def alphabet(self) -> str:
         """Bits, places, and what stands in and between lines."""
