@@ -27,12 +27,12 @@ class KHop(Generated):
 
     ``cadb:3b`` says that a goes to c, b to a, c to d and d to b, and asks where 3 hops from b lead: to a, to c, to d; so d. A
     worked line is one hop (``ba``). The permutation is one cycle through all elements, drawn uniformly: else an element would
-    often be its own answer. Starts are uniform. The permutation alone decides the split, so no line of a
-    training problem states a hop of a held-out one.
+    often be its own answer. Starts are uniform. The permutation alone decides the split, so no line of a training problem states
+    a hop of a held-out one.
 
-    At size xs, two choices let something be learned by 3e12 FLOPs. An element stands right before its image is said: with a
-    sign between them (``3b=``, ``b>a``) trained lines stayed at their floor. And low numbers of hops have larger shares in
-    training (``mix``): with equal ones direct stayed at its floor even for one hop.
+    Two choices let something be learned at size xs. An element stands right before its image is said: with a sign between them
+    (``3b=``, ``b>a``) trained lines stayed at their floor. And low numbers of hops have larger shares in training (``mix``): with
+    equal ones direct stayed at its floor even for one hop. (Both seen at 1.5e12 FLOPs, one seed.)
     """
 
     source: ClassVar[str] = "own; hops in the manner of Sanford 2402.09268 (k-hop induction heads)"
