@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Problem, Question, Text
-from harness.wants import Extend, Generate, Likelihood, Mark, Reveal, Rewind, Row, Sampler, Solver
+from harness.task import Task
+from harness.wants import Extend, Fork, Gather, Generate, Likelihood, Mark, Reveal, Rewind, Row, Sampler, Score, Solver
 
 
 def joined(lines: Sequence[str]) -> str:
@@ -55,3 +56,26 @@ def mean_likelihood(each: Sequence[Likelihood]) -> Likelihood:
     least = min(x.nats for x in each)
     mean = sum(math.exp(least - x.nats) for x in each) / len(each)
     return Likelihood(least - math.log(mean), each[0].tokens, all(x.greedy for x in each))
+
+
+def mean_over(
+    samples: int, row: Row, continuations: tuple[Text, ...], thought: Callable[[Row], Solver[Row]]
+) -> Solver[list[Likelihood]]:
+    """Of each continuation, the mean probability behind ``samples`` thoughts of one started row."""
+
+    def scored(one: Row) -> Solver[list[Likelihood]]:
+        ready = yield from thought(one)
+        likelihoods: list[Likelihood] = yield Score(ready, continuations)
+        return likelihoods
+
+    rows = yield Fork(row, samples)
+    each = yield Gather(tuple(map(scored, rows)))
+    return [mean_likelihood(column) for column in zip(*each, strict=True)]
+
+
+def check_cap(cap_tokens: int, task: Task) -> None:
+    """ValueError if a cap does not let the longest gold lines through."""
+    problems = task.problems("validation", seed=0, start=0, count=256, lines=False)
+    least = max(p.question.lines_cap_tokens for p in problems)
+    if cap_tokens < least:
+        raise ValueError(f"strategy.cap_tokens: the longest worked lines take {least} tokens; give that or more, or none")

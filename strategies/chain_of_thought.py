@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 from harness.problem import SEP, Completion, Piece, Problem, Question, Special, Text
 from harness.strategy import Strategy, setting, think_aloud
 from harness.task import Task
-from harness.wants import GREEDY, Fork, Gather, Likelihood, Row, Sampler, Score, Solver, Start
-from strategies._lines import fillers, given_lines, lines_of, mean_likelihood, shuffled
+from harness.wants import GREEDY, Likelihood, Row, Sampler, Solver, Start
+from strategies._lines import check_cap, fillers, given_lines, lines_of, mean_over, shuffled
 from strategies._prompting import Settings, answer_of, answered, opened, talked, wording
 
 
@@ -76,9 +76,7 @@ class ChainOfThought(Strategy):
     def suits(self, task: Task) -> None:
         """A cap must let the longest gold lines through."""
         if self.cap_tokens is not None and self.says_lines:
-            least = max(p.question.lines_cap_tokens for p in task.problems("validation", seed=0, start=0, count=256, lines=False))
-            if self.cap_tokens < least:
-                raise ValueError(f"strategy.cap_tokens: the longest worked lines take {least} tokens; give that or more, or none")
+            check_cap(self.cap_tokens, task)
 
     def wording(self) -> Sequence[str]:
         """The prompts' words."""
@@ -106,9 +104,13 @@ class ChainOfThought(Strategy):
         """What follows <sep>, or the last stage's words."""
         return super().read(completion) if self.style == "trained" else answer_of(self.style, completion)
 
+    def _converses(self, question: Question) -> bool:
+        """Whether it prompts: not for bare tokens (windows, self-tests), which stand for themselves."""
+        return self.style != "trained" and isinstance(question.text, str)
+
     def start(self, question: Question) -> Solver[Row]:
         """The question, or the first words of a prompt."""
-        if self.style != "trained":
+        if self._converses(question):
             return (yield from opened(self.prompting, question))
         row: Row = yield Start(self.prompt(question))
         return row
@@ -120,9 +122,9 @@ class ChainOfThought(Strategy):
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Its own lines and the answer in one completion; where lines are given, the answer alone."""
-        if self.style != "trained":
+        if self._converses(question):
             return (yield from answered(self.prompting, question, row, sampler))
-        if self.answer_mark() is None:
+        if self.answer_mark() is None:  # given lines, or none
             row = yield from self._thought(question, row, sampler)
         capped = replace(question, lines_cap_tokens=self.cap_tokens or question.lines_cap_tokens)
         return (yield from super().attempt(capped, row, sampler))
@@ -132,20 +134,14 @@ class ChainOfThought(Strategy):
         if self.samples == 1 or self.plain:
             return (yield from super().score(question, continuations))
         row = yield from self.start(question)
-        rows = yield Fork(row, self.samples)
-        each = yield Gather(tuple(self._sampled(question, r, continuations) for r in rows))
-        return [mean_likelihood(column) for column in zip(*each, strict=True)]
-
-    def _sampled(self, question: Question, row: Row, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
-        row = yield from self._thought(question, row, Sampler(self.temperature))
-        likelihoods: list[Likelihood] = yield Score(row, continuations)
-        return likelihoods
+        sampler = Sampler(self.temperature)
+        return (yield from mean_over(self.samples, row, continuations, lambda r: self._thought(question, r, sampler)))
 
     def _thought(self, question: Question, row: Row, sampler: Sampler) -> Solver[Row]:
         """The started row behind lines, its own or given ones, and <sep>; or behind a prompt's stages."""
-        if self.style != "trained":
+        if self._converses(question):
             return (yield from talked(self.prompting, question, row, sampler))[0]
-        if self.plain:
+        if self.plain or self.style != "trained":
             return row
         cap = self.cap_tokens or question.lines_cap_tokens
         if self.says_lines and self.ask_steps == "own":

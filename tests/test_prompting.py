@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+import torch
 from support import ask, scripted, strategy, tiny
 
 from harness.alphabet import make_alphabet
@@ -137,3 +138,26 @@ def test_its_words_are_known_before_it_runs(style):
     with pytest.raises(ValueError, match="no such characters"):
         make_alphabet("chars:0123456789+=").encode_many(list(words))
     make_alphabet("bytes").encode_many(list(words))
+
+
+@pytest.mark.parametrize("style", ["zero_shot", "recall"])
+def test_a_local_checkpoint_is_prompted_without_training(style, tmp_path):
+    """A checkpoint as stock transformers saves it, asked as it is: nothing is trained, nothing spent on training."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from harness import make_spec, run
+
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(vocab_size=257, n_positions=512, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path / "gpt2"
+    )
+    settings = {
+        "strategy.style": style, "model.path": str(tmp_path / "gpt2"), "model.alphabet": "bytes", "train.flops": 0,
+        "infer.problems": 3,
+    }  # fmt: skip
+    spec = make_spec(strategy="chain_of_thought", task="arithmetic", settings=settings)
+    record = run(spec, results=tmp_path / "results")
+    assert record["train"]["spent_flops"] == record["train"]["updates"] == 0
+    assert record["infer"]["flops_per_problem"]["think"] > 0 and record["timing"]["bit_stable"] is not None
+    again = run(spec, results=tmp_path / "results")
+    assert again["metrics"] == record["metrics"]
