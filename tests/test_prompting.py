@@ -9,6 +9,8 @@ import torch
 from support import ask, scripted, strategy, tiny
 
 from harness.alphabet import make_alphabet
+from harness.checks import context
+from harness.checks.runner import Bench
 from harness.evaluate import oracle_of
 from harness.meter import CLASSES
 from harness.problem import Completion, Key, Problem, Question
@@ -161,3 +163,16 @@ def test_a_local_checkpoint_is_prompted_without_training(style, tmp_path):
     assert record["infer"]["flops_per_problem"]["think"] > 0 and record["timing"]["bit_stable"] is not None
     again = run(spec, results=tmp_path / "results")
     assert again["metrics"] == record["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_every_check_passes_on_prompts(style, tmp_path, monkeypatch):
+    """In bytes, which can spell the prompts, and with room for them."""
+    monkeypatch.setattr(context, "CONTEXT_TOKENS", 1024)
+    bench = Bench(tmp_path, [], ["cloze"])
+    results = list(bench.of_strategy("chain_of_thought", strategy("chain_of_thought", style=style), bench.tasks, 0))
+    assert [r.message for r in results if r.status == "failed"] == []
+    assert {"cached_is_whole", "company_changes_nothing", "never_above_budget"} <= {
+        r.check for r in results if r.status == "passed"
+    }

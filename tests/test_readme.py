@@ -34,7 +34,8 @@ def test_run_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "problems.jsonl").write_text("".join(f'{{"question": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(200)))
     if "task.corpus=shakespeare" in words:
         words = [w if w != "task.corpus=shakespeare" else "task.corpus=pydoc" for w in words]  # the fetch has a test of its own
-    tiny = [w for setting in TINY.split() for w in ("--set", setting)]
+    settings = TINY.split() + (["pretraining.train.flops=3e8"] if any("pretraining=" in w for w in words) else [])
+    tiny = [w for setting in settings for w in ("--set", setting)]
     assert main([*words, *tiny]) == 0
     assert ("--dry-run" in words) != (tmp_path / "results").exists()
 
