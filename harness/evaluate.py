@@ -26,7 +26,7 @@ from harness.seeds import derive
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.spec import RunSpec
 from harness.task import Task
-from harness.wants import Examples, Extend, Judge, Peek, Reveal
+from harness.wants import Examples, Extend, Judge, Peek, Reveal, Start
 
 FLUSH_LINES = 64
 Progress = Callable[[int, int], None]  # problems done, problems in all
@@ -201,10 +201,10 @@ def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
 
 
 def _in_cuts(spec: RunSpec, question: Question, said: tuple[int, ...], cuts: int) -> Callable[[], Any]:
-    """A solver that feeds all but the last token in one or more pieces, then peeks."""
+    """A solver that feeds all but the last token in one or more pieces, then peeks. It does no thinking of its own."""
 
     def solver() -> Any:
-        row = yield from spec.strategy.ready(question)
+        row = yield Start(spec.strategy.prompt(question))
         step = max(1, -(-len(said) // cuts))
         for start in range(0, len(said), step):
             row = yield Extend(row, (Piece(Tokens(said[start : start + step]), "answer"),))
