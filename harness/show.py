@@ -138,7 +138,7 @@ def print_exported(found: Record, *, as_json: bool) -> None:
         print(f"stock transformers gives the same scores (largest difference {found['largest_difference_nats']:.1e} nats)")
     else:
         print(
-            "this strategy is more than one pass over plain text, so an ordinary checkpoint cannot hold it: its scores there differ "
+            "this strategy is more than one pass over plain text, which an ordinary checkpoint cannot hold: scores there differ "
             f"by up to {found['largest_difference_nats']:.2g} nats"
         )
 
