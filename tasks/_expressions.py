@@ -1,7 +1,7 @@
 """Arithmetic expressions that others wrote: whether they use given numbers to make a target, and a normal form.
 
-Nothing that is read is ever executed: a text is looked at, parsed into a tree of four operations and whole numbers, and worked out
-with fractions. Knows nothing of tasks, nor where the numbers come from.
+Nothing that is read is ever executed: a text is looked at, parsed into a tree of four operations and whole numbers, and worked
+out with fractions. Knows nothing of tasks, nor where the numbers come from.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def canonical(text: str) -> str:
 
 
 def _tree(text: object) -> ast.expr | None:
-    """The parsed expression; None for all that is not plain arithmetic. Looks at length, characters and nesting before it parses."""
+    """The parsed expression; None for all but plain arithmetic. Length, characters, nesting are looked at before."""
     if not isinstance(text, str) or len(text) > MOST_CHARS or not LEGAL.fullmatch(text) or LEADING_ZERO.search(text):
         return None
     if _nesting(text) > MOST_NESTING:

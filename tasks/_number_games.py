@@ -60,7 +60,7 @@ def whole(a: Int, b: Int, sign: str) -> Int:
 
 
 class Ratio(NamedTuple):
-    """Values as fractions, not reduced; no value where ``below`` is 0. mark: the same formula of other numbers, to tell formulas apart."""
+    """Values as fractions, not reduced; none where ``below`` is 0. mark: the same formula of other numbers, to tell formulas."""
 
     above: Int  # (M,)
     below: Int
@@ -89,8 +89,7 @@ def joined(a: Number, b: Number, sign: str) -> tuple[bool, Number]:
         return first, x + y if sign == "+" else x * y
     if sign == "-":
         return first, x - y
-    quotient = Fraction(x) / y
-    return first, quotient.numerator if quotient.denominator == 1 else quotient
+    return first, x // y if x % y == 0 else Fraction(x) / y
 
 
 def expression(numbers: Sequence[int], way: Way) -> str:
@@ -118,7 +117,7 @@ def lines(numbers: Sequence[int], way: Way) -> tuple[str, ...]:
         b, a = left.pop(j), left.pop(i)
         first, made = joined(a, b, sign)
         left.append(made)
-        x, y = (f"({n})" if isinstance(n, Fraction) else str(n) for n in ((a, b) if first else (b, a)))
+        x, y = (str(n) if n.denominator == 1 else f"({n})" for n in ((a, b) if first else (b, a)))
         said.append(f"{x}{'/' if sign == chr(92) else sign}{y}={made}" + LEFT.format(" ".join(map(str, left))))
     return *said, expression(numbers, way)
 
