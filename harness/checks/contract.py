@@ -61,7 +61,8 @@ def file_name(plugin: Strategy | Task, name: str) -> None:
         return
     found = Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
-    assert found == snake, f"rename the file to {snake}.py, or the class {cls.__name__} to {_camel(found)}"
+    fits = found == snake or _camel(found) == cls.__name__  # game_of_24 and GameOf24: a number tells no word's end
+    assert fits, f"rename the file to {snake}.py, or the class {cls.__name__} to {_camel(found)}"
 
 
 def _camel(name: str) -> str:
