@@ -133,6 +133,7 @@ def test_no_text_raises(text: str) -> None:
 def test_guards_end_where_they_say() -> None:
     deep = "(" * MOST_NESTING + "1" + ")" * MOST_NESTING
     assert value(deep) == 1 and value(f"({deep})") is None
+    assert value("0+3") == value("30") / 10 == 3 and not any(map(value, ("00+3", "3+00", "3+(00)", "03", "3+0_0")))
     assert value("1" * MOST_CHARS) is not None and value("1" * (MOST_CHARS + 1)) is None
 
 
@@ -265,3 +266,6 @@ def test_whole_and_fraction_joins_agree() -> None:
         if sign != "\\":
             whole = [int(x) if x.denominator == 1 else 0 for x in map(Fraction, expected)]
             assert _number_games.whole(a, b, sign).tolist() == whole
+        none = _number_games.Ratio(a, 0 * one, mark)
+        for x, y in ((none, made), (made, none), (none, none)):
+            assert not any(_number_games.ratio(x, y, other).below.any() for other in "+-*/\\")
