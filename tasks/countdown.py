@@ -7,12 +7,12 @@ Knows nothing of models or strategies; ways are found by `_number_games`, answer
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import comb
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class Countdown(Generated):
             if choices * len(_number_games.ways(level, WHOLE)) > MOST_OUTCOMES:
                 raise ValueError(f"largest: {level} numbers up to {self.largest} are too many to try all; give at most 30")
         self.check_size()
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Piloted: trained worked lines 18% right (64 problems an update: 15%), the best constant answer 0.2%; wants more."""
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 32, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, signs, and what stands in worked lines."""

@@ -7,10 +7,10 @@ Knows nothing of models or strategies; ways are found by `_number_games`, answer
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class GameOf24(Generated):
 
     def __post_init__(self) -> None:
         self.check_size()
+
+    def defaults(self) -> Mapping[str, Any]:
+        """As countdown; not piloted."""
+        return {"model.size": "xs", "train.flops": 1.5e12, "train.problems_per_update": 32, "train.learning_rate": 3e-3}
 
     def alphabet(self) -> str:
         """Digits, signs, and what stands in worked lines."""
