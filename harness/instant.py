@@ -15,7 +15,7 @@ from harness.backbone import Backbone
 from harness.decoder import Decoder
 from harness.jobs import Fiber
 from harness.problem import Special
-from harness.sampling import barred, log_probabilities
+from harness.sampling import barred, best, log_probabilities
 from harness.stream import tokens_of
 
 
@@ -44,14 +44,16 @@ class Instant:
 
     def _peek(self, fiber: Fiber, want: wants.Peek) -> Any:
         row = fiber.live.rows[want.row.number]
-        top = log_probabilities(self._decoder.logits[row : row + 1])[0].topk(min(want.k, len(self._head_ids)))
-        return [(int(self._head_ids[i]), float(v)) for v, i in zip(top.values, top.indices.tolist(), strict=True)]
+        logits = self._decoder.logits[row : row + 1]
+        columns = best(logits[0], want.k)
+        nats = log_probabilities(logits)[0][columns]
+        return [(int(self._head_ids[i]), float(v)) for v, i in zip(nats, columns.tolist(), strict=True)]
 
     def _top(self, fiber: Fiber, want: wants.Top) -> Any:
         row = fiber.live.rows[want.row.number]
         nats = log_probabilities(barred(self._decoder.logits[row : row + 1], self.columns(want.without)))[0]
-        best = int(nats.argmax())
-        return self.piece(best), float(nats[best])
+        column = int(nats.argmax())
+        return self.piece(column), float(nats[column])
 
     def _room(self, fiber: Fiber, want: wants.Room) -> Any:
         return self._context - int(self._decoder.texts[fiber.live.rows[want.row.number]])

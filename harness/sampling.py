@@ -32,32 +32,58 @@ def barred(logits: Tensor, columns: Sequence[int]) -> Tensor:
     return left
 
 
+def best(logits: Tensor, k: int) -> Tensor:
+    """The columns (k,) or fewer of the largest of logits (V,), best first; of equals the first, as greedy choice has it."""
+    k = min(k, len(logits))
+    near = (logits >= logits.topk(k).values[-1]).nonzero()[:, 0]
+    order: Tensor = logits[near].argsort(descending=True, stable=True)[:k]
+    return near[order]
+
+
 def choose(logits: Tensor, samplers: Sequence[Sampler], keys: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Columns (n,): the most probable one at temperature 0 (ties: the first), else a draw by inverse CDF."""
     chosen: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
-    sampled = [i for i, s in enumerate(samplers) if s.temperature > 0]
-    if sampled:
-        draws = uniforms(keys[sampled], steps[sampled])
-        probabilities = torch.stack([truncated(logits[i], samplers[i]) for i in sampled])
-        cumulative = probabilities.cumsum(-1).cpu().numpy()
-        columns = (cumulative <= draws[:, None] * cumulative[:, -1:]).sum(1)
+    alike: dict[Sampler, list[int]] = {}
+    for i, sampler in enumerate(samplers):
+        if sampler.temperature > 0:
+            alike.setdefault(sampler, []).append(i)
+    if alike:
         chosen = chosen.copy()
-        chosen[sampled] = np.minimum(columns, logits.shape[1] - 1)
+    for sampler, rows in alike.items():
+        cumulative = truncated(logits[rows], sampler).cumsum(-1).cpu().numpy()
+        draws = uniforms(keys[rows], steps[rows])
+        columns = (cumulative <= draws[:, None] * cumulative[:, -1:]).sum(1)
+        chosen[rows] = np.minimum(columns, logits.shape[1] - 1)
     return chosen
 
 
 def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
-    """Probabilities (V,) in float64 after temperature, top-k and top-p (which keeps the token that crosses p)."""
+    """Weights (..., V) in float64, row by row: temperature, then top-k, top-p, min-p and typical, each of what the last one left.
+
+    What is kept keeps its weight, so a row's sum is below 1 where something was cut. top-p and typical keep the token that
+    crosses their mass.
+    """
     scaled = logits.double() / sampler.temperature
     if sampler.top_k:
-        least = scaled.topk(min(sampler.top_k, len(scaled))).values[-1]
+        least = scaled.topk(min(sampler.top_k, scaled.shape[-1])).values[..., -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
     p = torch.softmax(scaled, -1)
     if sampler.top_p < 1.0:
-        ordered, order = p.sort(descending=True, stable=True)
-        beyond = ordered.cumsum(-1) - ordered >= sampler.top_p
-        p = p.index_fill(0, order[beyond], 0.0)
+        p = _within(p, p.argsort(dim=-1, descending=True, stable=True), sampler.top_p)
+    if sampler.min_p > 0.0:
+        p = p.masked_fill(p < sampler.min_p * p.amax(-1, keepdim=True), 0.0)
+    if sampler.typical < 1.0:
+        left = p / p.sum(-1, keepdim=True)
+        strange = (-left.log() - torch.special.entr(left).sum(-1, keepdim=True)).abs()
+        p = _within(p, strange.argsort(dim=-1, stable=True), sampler.typical * p.sum(-1, keepdim=True))
     return p
+
+
+def _within(p: Tensor, order: Tensor, mass: Tensor | float) -> Tensor:
+    """Probabilities (..., V) of the first tokens in an order whose mass before them is below ``mass``; 0 for the others."""
+    ordered = p.gather(-1, order)
+    beyond = ordered.cumsum(-1) - ordered >= mass
+    return p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
 
 
 def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:

@@ -29,11 +29,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How the next token is chosen. temperature 0: the most probable one; top_k 0 and top_p 1: no truncation."""
+    """How the next token is chosen. temperature 0: the most probable one; the other defaults truncate nothing.
+
+    min_p: least probability, as a share of the most probable token's (Nguyen 2407.01082, section 3). typical: mass of the
+    tokens kept, those whose surprise is nearest to the entropy first, in (0, 1] (Meister 2202.00666, equation 12).
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    typical: float = 1.0
 
 
 GREEDY = Sampler()
@@ -116,7 +122,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """-> list[(token id, log-probability)]: the row's ``k`` most probable next tokens, best first."""
+    """-> list[(token id, log-probability)]: the row's ``k`` most probable next tokens, best first; of equals the first."""
 
     row: Row
     k: int
