@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from support import Toy, ask, digits, jobs_of, seen, strategy
@@ -90,6 +90,7 @@ def mixture(count):
 
 @settings(max_examples=300, deadline=None)
 @given(logit_rows, samplers)
+@example([1.5, 1.0, 0.5, 0.0], Sampler(1.0, top_p=0.8, typical=0.3))  # the entropy is that of what top-p left
 def test_truncation_is_the_oracles(logits, sampler):
     p = truncated(torch.tensor(logits, dtype=torch.float64), sampler)
     np.testing.assert_allclose((p / p.sum()).numpy(), oracle(logits, sampler), atol=1e-12)
@@ -109,16 +110,6 @@ def test_truncation_is_the_oracles(logits, sampler):
 def test_truncation_by_hand(sampler, kept):
     p = truncated(torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64).log(), sampler)
     assert p.nonzero()[:, 0].tolist() == kept
-
-
-@settings(max_examples=100, deadline=None)
-@given(logit_rows, samplers, st.randoms())
-def test_truncation_does_not_depend_on_the_order_of_columns(logits, sampler, random):
-    order = list(range(len(logits)))
-    random.shuffle(order)
-    plain = truncated(torch.tensor(logits, dtype=torch.float64), sampler)
-    mixed = truncated(torch.tensor([logits[i] for i in order], dtype=torch.float64), sampler)
-    assert torch.allclose(plain[order], mixed, atol=1e-12)
 
 
 def test_something_is_always_left_and_equals_are_cut_in_order():
