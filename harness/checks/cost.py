@@ -48,7 +48,8 @@ def recount(context: Context, outcome: Outcome) -> dict[str, Any]:
     outputs = len(context.alphabet.head_ids(context.strategy.sayable()))
     cells = [dict(zip(FACTS, cell, strict=True)) for cell in outcome.trace.cells]
     places = [cell["place"] for cell in cells]
-    if places != sorted(places):
+    said = [cell["place"] for cell in cells if cell["kind"] not in (THOUGHT, PAUSE) and cell["slot"] == 0]
+    if places != sorted(places) or len(set(said)) < len(said):  # a row has one text token at a place
         raise NotApplicable("the trace holds several rows, whose cells do not say how many stand before them")
     flops, (per_cell, per_read) = dict.fromkeys(CLASSES, 0), _asked_parts(context)
     for count, cell in enumerate(cells, 1):
