@@ -16,6 +16,7 @@ from harness.seeds import uniforms
 from harness.wants import Likelihood, Sampler
 
 UNSCORED = -2  # in place of a head's column: a token that is fed, but whose likelihood is not asked for
+FLOATS_TOGETHER = 1 << 17  # of a batch of rows that are sampled: beyond, they leave the cache (measured)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -49,12 +50,19 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], keys: NDArray[np.uint64]
             alike.setdefault(sampler, []).append(i)
     if alike:
         chosen = chosen.copy()
+    together = max(1, FLOATS_TOGETHER // logits.shape[1])
     for sampler, rows in alike.items():
-        cumulative = truncated(logits[rows], sampler).cumsum(-1).cpu().numpy()
-        draws = uniforms(keys[rows], steps[rows])
-        columns = (cumulative <= draws[:, None] * cumulative[:, -1:]).sum(1)
-        chosen[rows] = np.minimum(columns, logits.shape[1] - 1)
+        for at in range(0, len(rows), together):
+            some = rows[at : at + together]
+            chosen[some] = _drawn(truncated(logits[some], sampler), uniforms(keys[some], steps[some]))
     return chosen
+
+
+def _drawn(weights: Tensor, draws: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Columns (n,) by inverse CDF of weights (n, V), from draws (n,) in [0, 1)."""
+    cumulative = weights.cumsum(-1).cpu().numpy()
+    columns: NDArray[np.int64] = (cumulative <= draws[:, None] * cumulative[:, -1:]).sum(1)
+    return np.minimum(columns, weights.shape[1] - 1)
 
 
 def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
