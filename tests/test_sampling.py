@@ -14,6 +14,7 @@ from support import Toy, ask, digits, jobs_of, seen, strategy
 from support import tiny as tiny_model
 
 from harness import registry, sampling
+from harness.check import run_checks
 from harness.checks.context import with_methods
 from harness.problem import END
 from harness.sampling import best, choose, truncated
@@ -293,6 +294,12 @@ def test_branches_in_company_are_branches_alone():
     assert {len(o[2]["confidence"]) for o in together.values()} == {5}
     for job in jobs_of(how, TOYS):
         assert seen(ask(backbone, [job], rows=1)[job.name]) == together[job.name]
+
+
+def test_branches_of_one_token_are_not_taken_for_one_row():
+    """Where answers are short, the branches' cells stand in the order of one row's."""
+    results = run_checks(strategies=["sampling"], tasks=["k_hop"], only=["meter_is_recount"])
+    assert [r.message for r in results if r.status == "failed"] == []
 
 
 @pytest.mark.parametrize(
