@@ -161,7 +161,7 @@ class Session:
         cap = min(want.cap_tokens, self._context - int(self._decoder.texts[row]))
         if cap <= 0:
             return Completion((), (), 0.0, "cap")
-        key = derive(fiber.live.job.seed, "sampling", f"{want.row.number}/{fiber.live.drawn}")
+        key = derive(fiber.live.job.seed, "draw", f"{want.row.number}/{fiber.live.drawn}")
         fiber.live.drawn += 1
         self._writing[row] = Writing(fiber, want, self._alphabet, cap, key, self._instant.columns(want.without))
         return _LATER
