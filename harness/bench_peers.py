@@ -155,7 +155,7 @@ def train_stock(
     model: Any, batches: Sequence[Sequence[Row]], spec: TrainSpec, folder: Path, after_step: Callable[[], None]
 ) -> None:
     """Train with `transformers.Trainer`, one step a batch in the given order; ``after_step`` is called behind each."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments, logging
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, logging
 
     logging.set_verbosity_error()
 
@@ -179,7 +179,9 @@ def train_stock(
         remove_unused_columns=False, dataloader_pin_memory=False,
     )  # fmt: skip
     rows: Any = [row for batch in batches for row in batch]
-    Stock(model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[AfterStep()]).train()
+    trainer = Stock(model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[AfterStep()])
+    trainer.remove_callback(PrinterCallback)  # it prints on stdout, which belongs to --json
+    trainer.train()
 
 
 @torch.no_grad()
