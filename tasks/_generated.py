@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from harness.problem import Key, Problem, Question
 from harness.task import Split, Task
+from tasks._blocks import BLOCK, from_blocks
 from tasks._pairs import BUCKETS, GOLDEN, LISTED, Bool, Int, buckets, falls_in, generator, mix
 
 EMPTY: Final = -1
-BLOCK: Final = 4096  # problems drawn at a time
 FEW: Final = 20  # a level with fewer problems is for training alone: it could not fill four splits
 LEAST: Final = 200  # problems that some level must have, so that no split is empty
 FACTS: Final = 1000  # worked lines may state problems of levels with fewer than these: they are facts that all lines are made of
@@ -136,9 +136,7 @@ class Generated(Task):
             return []
         if split != "train":
             return posed(self, *_window(self, split, seed, start, count), lines)
-        blocks = range(start // BLOCK, (start + count - 1) // BLOCK + 1)
-        found = [p for block in blocks for p in _train_block(self, seed, block, lines)]
-        return found[start - blocks[0] * BLOCK :][:count]
+        return from_blocks(lambda block: _train_block(self, seed, block, lines), start, count)
 
 
 def posed(task: Generated, levels: Int, rows: Int, weights: NDArray[np.float64], lines: bool) -> list[Problem]:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.task import Split
+from tasks._blocks import BLOCK
 from tasks._pairs import ANY, BEYOND, MINUS, TIMES, Int, Kind, capacity, draw, generator, held_out, in_split
 
 Floats = NDArray[np.float64]
-BLOCK = 4096  # train problems drawn at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal
 
 from harness.problem import Key, Problem, Question
 from harness.task import Split, Task, setting
+from tasks._blocks import from_blocks
 from tasks._carries import MOST_DIGITS_BALANCED
 from tasks._defaults import defaults_for
 from tasks._pairs import MOST_DIGITS, OPERATIONS
-from tasks._stream import BLOCK, Drawn, HeldOut, drawn_for_training, kinds_of
+from tasks._stream import Drawn, HeldOut, drawn_for_training, kinds_of
 from tasks._worked import SYMBOLS, answer_of, worked_lines
 
 
@@ -93,9 +94,7 @@ class Arithmetic(Task):
             cells = self._cells([*self._lengths("digits"), *longer])
             drawn = HeldOut(tuple(map(tuple, cells)), split, seed, frozenset(longer)).window(start, count)
             return self._posed(drawn, lines)
-        blocks = range(start // BLOCK, (start + count - 1) // BLOCK + 1)
-        found = [p for block in blocks for p in _train_block(self, seed, block, lines)]
-        return found[start - blocks[0] * BLOCK :][:count]
+        return from_blocks(lambda block: _train_block(self, seed, block, lines), start, count)
 
     def _cells(self, lengths: Sequence[int]) -> list[list[tuple[int, int, int, int]]]:
         """The kinds of problems by cell (length, operation)."""

@@ -16,9 +16,10 @@ import numpy as np
 
 from harness.problem import Key, Problem, Question
 from harness.task import Split, Task, setting
+from tasks._blocks import from_blocks
 from tasks._generated import whole_range
 from tasks._pairs import ANY, TIMES, Int, Kind
-from tasks._stream import BLOCK, Drawn, HeldOut, drawn_for_training
+from tasks._stream import Drawn, HeldOut, drawn_for_training
 from tasks._worked import SYMBOLS
 
 MOST: Final = 9  # digits of an operand, so that products fit into 64 bits
@@ -80,9 +81,7 @@ class Multiplication(Task):
         if split != "train":
             cells = tuple(map(tuple, self._cells()))
             return self._posed(HeldOut(cells, split, seed, frozenset()).window(start, count), lines)
-        blocks = range(start // BLOCK, (start + count - 1) // BLOCK + 1)
-        found = [p for block in blocks for p in _train_block(self, seed, block, lines)]
-        return found[start - blocks[0] * BLOCK :][:count]
+        return from_blocks(lambda block: _train_block(self, seed, block, lines), start, count)
 
     def _posed(self, drawn: Drawn, lines: bool) -> list[Problem]:
         """Operands as problems; weights give every size that is there an equal share."""
