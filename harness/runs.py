@@ -136,12 +136,10 @@ def plan(spec: RunSpec) -> Plan:
     if flops > spec.train.flops > 0:
         raise ValueError(f"--train-flops: {spec.train.flops:.3g} is less than one update, which takes {flops:.3g}")
     updates = math.floor(spec.train.flops / flops)
-    disk = 4 * sum(p.numel() for p in backbone.parameters())
-    seconds = updates * update_s
-    if before is None:
-        return Plan(spec.train.flops, flops, updates, seconds, disk + _lines_bytes(spec, batch, backbone.alphabet))
-    disk += before.disk_bytes + _lines_bytes(spec, batch, backbone.alphabet)
-    return Plan(spec.train.flops, flops, updates, seconds + before.seconds, disk, before)
+    weights_bytes = 4 * sum(p.numel() for p in backbone.parameters())
+    disk = weights_bytes * (1 if before is None else 2) + _lines_bytes(spec, batch, alphabet)  # a phase before is not examined
+    seconds = updates * update_s + (0.0 if before is None else before.seconds)
+    return Plan(spec.train.flops, flops, updates, seconds, disk, before)
 
 
 def _lines_bytes(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> int:

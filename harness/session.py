@@ -237,8 +237,7 @@ class Session:
         logits = self._decoder.logits_of([row for row, _ in ready])
         if any(w.without for _, w in ready):
             logits = logits.clone()
-        for line, (_, w) in enumerate(ready):
-            if w.without:
+            for line, (_, w) in enumerate(ready):
                 logits[line, w.without] = -torch.inf
         keys = np.array([w.key for _, w in ready], dtype=np.uint64)
         steps = np.array([len(w.ids) for _, w in ready], dtype=np.uint64)
