@@ -50,6 +50,13 @@ class Accounts:
             thoughts = np.bincount(accounts[woven], minlength=len(self.passes))
             self.tokens += np.stack([-thoughts, thoughts], 1)
 
+    def pay(self, number: int, class_: int, flops: int) -> bool:
+        """Book what needs no pass; False, and nothing booked, where the limit does not allow it."""
+        if self.flops[number].sum() + flops > self.limits[number]:
+            return False
+        self.flops[number, class_] += flops
+        return True
+
     def hold(self, accounts: IntArray, cells: IntArray) -> None:
         """Note how many cells rows hold now, by the rows' accounts."""
         held = np.bincount(accounts, cells, minlength=len(self.passes)).astype(np.int64)

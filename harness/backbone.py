@@ -22,6 +22,7 @@ from harness.meter import TRAINING_FACTOR, IntArray, block_flops, head_flops
 from harness.mlp import Mlp
 from harness.slots import Slots
 from harness.strategy import Strategy
+from harness.value_model import ValueModel
 
 PART_ROWS = 16  # a strategy's parts may be narrow, and whole vector registers give the same bits in any company
 KeyGate = Callable[[int, Tensor], Tensor]  # (layer, states (N, D)) -> log gate (N,)
@@ -47,6 +48,7 @@ class Backbone(nn.Module):
         contiguous = head_ids == list(range(self.outputs))
         self.register_buffer("_head_ids", None if contiguous else torch.tensor(head_ids), persistent=False)
         self.head_ids = head_ids
+        self.value: ValueModel | None = None  # rates states where a search asks for it
         self._eps = float(model.config.layer_norm_epsilon)
         self._causal = torch.zeros(0, 0)
         self._masks: list[tuple[Cells, Masks]] = []  # of the last pass; changed in place, as setting a module's attribute is slow

@@ -1,4 +1,4 @@
-"""Rows of text being decoded: feeding tokens, forking, rewinding, dropping; every forward pass of asking goes through `feed`.
+"""Rows of text being decoded: feeding tokens, marking, rewinding; every forward pass of asking goes through `feed`.
 
 Same answers in any company: linears run on a multiple of 4 rows, attention on keys rounded up to a multiple of 8 (at least 16)
 and at least 4 queries, so on CPU a row's numbers do not depend on the rows beside it, nor on how its text was cut into feeds
@@ -7,7 +7,6 @@ and at least 4 queries, so on CPU a row's numbers do not depend on the rows besi
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,125 +17,36 @@ from torch import Tensor
 from harness.accounts import Accounts
 from harness.backbone import Backbone
 from harness.cells import Layout, lay, make_cells, named
-from harness.meter import ANSWER, PREFILL, SCORE, THINK, Bill
+from harness.live_rows import LiveRows
+from harness.meter import ANSWER, PREFILL, SCORE, THINK, VERIFY, Bill
 from harness.problem import ROLES
-from harness.rows import Feed, Shape, Snapshot, Trace, grouped, joined
+from harness.rows import Feed, Shape, Snapshot, grouped, joined
 from harness.slots import rounded_keys
 from harness.strategy import PAUSE, THOUGHT, Strategy, Woven
 from harness.stream import Stream
+from harness.trace import TraceLog
 
 IntArray = NDArray[np.int64]
 _CLASS_OF_ROLE = np.array([{"prompt": PREFILL, "thought": THINK, "answer": ANSWER}[r] for r in ROLES])
 
 
-class Decoder:
-    """Live rows over one set of slots. ``account`` (rows,) says which of the ``accounts`` pays for a row."""
+class Decoder(LiveRows):
+    """Live rows that are fed, the ``accounts`` that pay, and the ``log`` of all cells."""
 
-    def __init__(self, backbone: Backbone, *, reference_layers: int) -> None:
-        self.backbone, self.strategy, self.alphabet = backbone, backbone.strategy, backbone.alphabet
-        self.reference_layers = reference_layers
-        self.slots = backbone.new_slots()
+    def __init__(self, backbone: Backbone, *, reference_layers: int, bounded: bool = False) -> None:
+        super().__init__(backbone, bounded=bounded)
+        self.strategy, self.alphabet, self.reference_layers = backbone.strategy, backbone.alphabet, reference_layers
         self._weaves = type(self.strategy).weave is not Strategy.weave
         self._sees = type(self.strategy).sight is not Strategy.sight
-        one = np.zeros(1, dtype=np.int64)
-        cells_per_token = max(len(self.strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))
-        self._shape = Shape(cells_per_token, backbone.heads, backbone.outputs)
-        self._free: list[int] = []
-        self.live: NDArray[np.bool_] = np.zeros(0, dtype=bool)
-        self.account: IntArray = np.zeros(0, dtype=np.int64)
-        self._last: list[tuple[int, int, int, bool]] = []  # id, role, place, whether its owed thoughts are still owed
-        self.texts: IntArray = np.zeros(0, dtype=np.int64)
-        self._trace_from: IntArray = np.zeros(0, dtype=np.int64)
-        self.logits = torch.zeros(0, backbone.outputs, device=backbone.device)
-        self.accounts = Accounts()
-        self._grow(16)
-
-    # Rows
-
-    def new_row(self, account: int) -> int:
-        """An empty row."""
-        if not self._free:
-            self._grow(2 * len(self.live))
-        row = heapq.heappop(self._free)
-        for notes in self.slots.notes.values():
-            notes[row] = np.nan  # not a former holder's, where a pass notes nothing
-        self.live[row], self.account[row], self.texts[row], self._trace_from[row] = True, account, 0, 0
-        self.slots.lengths[row], self._last[row] = 0, (0, 0, 0, False)
-        return row
-
-    @property
-    def live_rows(self) -> int:
-        """How many rows are in use."""
-        return len(self.live) - len(self._free)
-
-    def _grow(self, rows: int) -> None:
-        old = len(self.live)
-        self.slots.ensure(rows, max(self.slots.cells, 16))
-        more = rows - old
-        self.live = np.concatenate([self.live, np.zeros(more, dtype=bool)])
-        self.account, self.texts, self._trace_from = (
-            np.concatenate([x, np.zeros(more, dtype=np.int64)]) for x in (self.account, self.texts, self._trace_from)
-        )
-        self._last += [(0, 0, 0, False)] * more
-        self.logits = torch.cat([self.logits, self.logits.new_zeros(more, self.logits.shape[1])])
-        for row in range(old, rows):
-            heapq.heappush(self._free, row)
-
-    def drop(self, row: int) -> Trace:
-        """Free a row; returns the trace of the cells that were computed for it."""
-        trace = self._trace(row, int(self._trace_from[row]))
-        self.live[row] = False
-        self.slots.lengths[row] = 0
-        heapq.heappush(self._free, row)
-        return trace
-
-    def _trace(self, row: int, start: int) -> Trace:
-        """The row's cells from ``start`` on, which are then the trace's, not the row's."""
-        span = slice(start, int(self.slots.lengths[row]))
-        cells = self.slots.facts_of(row, span)
-        notes = {}
-        for name, values in self.slots.notes.items():
-            noted = values[row, : self.slots.lengths[row]][start:]
-            notes[name] = noted[~np.isnan(noted)].tolist()
-            values[row, span] = np.nan
-        return Trace(cells, notes)
-
-    def compact(self) -> dict[int, int]:
-        """Move rows together when more than half of the span is empty; returns old -> new row numbers."""
-        if len(self.live) <= 16:
-            return {}
-        used = np.flatnonzero(self.live)
-        if not len(used) or used[-1] + 1 < 2 * len(used) or used[-1] < 16:
-            return {}
-        moved: dict[int, int] = {}
-        for row in used[::-1].tolist():
-            if self._free[0] > row:
-                break
-            moved[row] = heapq.heapreplace(self._free, row)
-        sources, targets = list(moved), list(moved.values())
-        self._copy(sources, targets)
-        self._trace_from[targets] = self._trace_from[sources]
-        self.live[sources], self.slots.lengths[sources] = False, 0
-        return moved
-
-    def _copy(self, sources: list[int], targets: list[int]) -> None:
-        self.slots.copy(sources, targets)
-        self.logits[targets] = self.logits[sources]
-        for facts in (self.live, self.account, self.texts):
-            facts[targets] = facts[sources]
-        for source, target in zip(sources, targets, strict=True):
-            self._last[target] = self._last[source]
-
-    def fork(self, row: int, count: int) -> list[int]:
-        """``count`` rows that continue from this one, itself the first. Owed thoughts must have been fed (see `owes`)."""
-        rows = [self.new_row(int(self.account[row])) for _ in range(count - 1)]
-        if rows:
-            self._copy([row] * len(rows), rows)
-            self._trace_from[rows] = self.slots.lengths[row]
-        return [row, *rows]
+        self._most = cells_per_token(self.strategy)
+        self._shape = Shape(self._most, backbone.heads, backbone.outputs)
+        self.accounts, self.log = Accounts(), TraceLog()
+        self._turns = 0
 
     def owes(self, row: int) -> bool:
         """Whether thoughts behind the last token are still to be fed."""
+        if not self._weaves:
+            return False
         *token, owing = self._last[row]
         woven = self._woven(*([x] for x in token))
         return owing and not woven.read[-1]
@@ -164,13 +74,10 @@ class Decoder:
             for end, fact, logits in zip(ends.tolist(), facts, every, strict=True)
         ]
 
-    def rewind(self, row: int, mark: Snapshot) -> Trace:
-        """Back to a mark; returns the trace of what is left behind."""
-        left = self._trace(row, max(mark.length, int(self._trace_from[row])))
+    def rewind(self, row: int, mark: Snapshot) -> None:
+        """Back to a mark."""
         self.slots.lengths[row], self._last[row], self.texts[row] = mark.length, mark.last, mark.texts
-        self._trace_from[row] = min(int(self._trace_from[row]), mark.length)  # a fork may go back to before it was made
         self.logits[row] = mark.logits
-        return left
 
     def logits_of(self, rows: list[int]) -> Tensor:
         """The next token's logits (n, V) of rows."""
@@ -189,8 +96,8 @@ class Decoder:
         every: dict[int, Tensor] = {}
         broke: set[int] = set()
         ticks = np.zeros(len(self.accounts.passes))
-        most = self._shape.cells_per_token
-        self.slots.ensure(0, max((int(self.slots.lengths[f.row]) + most * (len(f.ids) + 1) for f in feeds), default=0))
+        self._turns += 1
+        self._make_room(feeds)
         for group in grouped(feeds, self.slots.lengths, self._shape):
             layout, stream = self._lay(group)
             if np.isfinite(self.accounts.limits[self.account[[f.row for f in group]]]).any():
@@ -204,6 +111,16 @@ class Decoder:
         self.accounts.passes += ticks
         self.accounts.hold(self.account[self.live], self.slots.lengths[self.live])
         return every, broke
+
+    def _make_room(self, feeds: Sequence[Feed]) -> None:
+        most = self._most
+        cells = max((int(self.slots.lengths[f.row]) + most * (len(f.ids) + 1) for f in feeds), default=0)
+        if self.bounded and cells > self.slots.cells:
+            cells = max(int(self.slots.lengths[f.row]) + len(self._lay([f])[0].row) for f in feeds)
+            if cells > self.slots.cells:
+                raise ValueError(f"a row holds {cells} cells, more than its strategy's `holding` foresees ({self.slots.cells})")
+        else:
+            self.slots.ensure(0, cells)
 
     def _lay(self, feeds: Sequence[Feed]) -> tuple[Layout, Stream]:
         """Layout of the group's new cells; its rows count from the group's first row."""
@@ -254,9 +171,13 @@ class Decoder:
             scored[[f.row - first for f in feeds]] = [f.scored for f in feeds]
             charge[scored[layout.row] & (layout.role == ROLES.index("answer"))] = SCORE
         charge[woven] = THINK
-        account = self.account[layout.row + first]
+        row = layout.row + first
+        charge[self.verifies[row]] = VERIFY
+        account = self.account[row]
         bill = Bill(accounts=account, classes=charge, cells_so_far=layout.index + 1, n_accounts=len(self.accounts.passes))
-        self.slots.put_facts(np.arange(first, first + span), layout, charge)
+        if self._sees:
+            self.slots.put_facts(first, layout)
+        self.slots.lengths[first : first + span] += layout.counts
         keys = rounded_keys(int(layout.index.max()) + 1)
         facts = self.slots.key_facts(first, span, keys) if self._sees else None
         cells = make_cells(layout, bill=bill, device=self.backbone.device, first_row=first, keys=keys, key_facts=facts)
@@ -265,8 +186,12 @@ class Decoder:
         if cells.reads.count:
             logits = self.strategy.readout(self.backbone, states[: len(cells.reads.cells)], cells.reads)
             every = self._keep_logits(feeds, layout, stream, logits)
-        if cells.reads.notes:
-            self.slots.put_notes(first, layout, cells.reads.notes)
+            if self.states.shape[1]:
+                ends = np.flatnonzero(np.diff(row[cells.reads.cells], append=-1))
+                self.states[torch.from_numpy(row[cells.reads.cells[ends]])] = states[torch.from_numpy(ends)]
+        notes = {name: values.cpu().numpy() for name, values in cells.reads.notes.items()}
+        self.log.add(layout, turn=self._turns, accounts=account, charge=charge, rows=self._number[row], notes=notes)
+        self.spent_flops += np.bincount(row, bill.each_flops, minlength=len(self.spent_flops))
         self.accounts.book(bill, account, woven)
         ticks[account] = np.maximum(ticks[account], bill.block_applications / self.reference_layers)
         self._remember(feeds)
@@ -298,3 +223,9 @@ class Decoder:
                 self.texts[f.row] = int(f.places[-1]) + 1
             else:
                 self._last[f.row] = (*self._last[f.row][:3], False)
+
+
+def cells_per_token(strategy: Strategy) -> int:
+    """The most cells that a text token becomes."""
+    one = np.zeros(1, dtype=np.int64)
+    return max(len(strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))

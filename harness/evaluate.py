@@ -18,13 +18,16 @@ import numpy as np
 
 from harness import storage
 from harness.backbone import Backbone
+from harness.decoder import cells_per_token
 from harness.documents import rolling_windows
 from harness.jobs import Library
 from harness.lines import Line, document_line, question_line
 from harness.problem import END, Document, Piece, Problem, Question, Text, Tokens
+from harness.search_wants import Canonical, Check, Foresee, Forms
 from harness.seeds import derive
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.spec import RunSpec
+from harness.stream import encode
 from harness.task import Task
 from harness.wants import Examples, Extend, Judge, Peek, Reveal, Start
 
@@ -40,11 +43,19 @@ def evaluate(
     report: Progress | None = None,
     rows: int = DEFAULT_ROWS,
     limit_flops: float = math.inf,
+    max_kv_bytes: int | None = None,
 ) -> None:
-    """Append the lines that ``path`` does not have yet. limit_flops: the most that one problem may spend."""
-    examination = _examination(spec, backbone, limit_flops)
+    """Append the lines that ``path`` does not have yet. limit_flops: the most that one problem may spend.
+
+    max_kv_bytes: the most that keys and values may take; ValueError, before anything is asked, if one problem may need more.
+    """
+    examination = _examination(spec, backbone, limit_flops, bounded=max_kv_bytes is not None)
     done = _kept_lines(path, examination)
-    session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers)
+    session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers, max_kv_bytes=max_kv_bytes)
+    if max_kv_bytes is not None:
+        session.check_sizes(
+            (job.rows, job.cells) for index in range(done, len(examination.ids)) for job in examination.jobs(index)
+        )
     buffer: list[str] = []
     for count, line in enumerate(_in_order(session, examination, done), start=done + 1):
         buffer.append(json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
@@ -69,14 +80,37 @@ def test_problems(spec: RunSpec) -> list[Problem]:
     return list(spec.task.problems("test", seed=spec.seed, start=0, count=spec.infer.problems))
 
 
-def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float) -> Examination:
+Sizes = Callable[[Question, Text], tuple[int, int]]  # a question and what may be scored behind it -> rows and cells of its job
+
+
+def sizes_of(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Sizes:
+    """How much a problem holds at most. bounded: cells are worked out too, which takes the encoding of its prompt."""
+    strategy, alphabet = spec.strategy, backbone.alphabet
+    each = cells_per_token(strategy)
+
+    def sizes(question: Question, scored: Text) -> tuple[int, int]:
+        held = strategy.holding(question)
+        if not bounded:
+            return held.rows, 0
+        given = encode([strategy.prompt(question), scored], alphabet)
+        texts = np.bincount(given.row[given.ids < alphabet.sayable_end], minlength=2).tolist()
+        text_tokens = backbone.context_tokens
+        if held.said_tokens is not None:
+            text_tokens = min(text_tokens, texts[0] + max(held.said_tokens + 1, texts[1] + 1 + question.lines_cap_tokens))
+        return held.rows, each * (text_tokens + held.inserted + int((given.ids >= alphabet.sayable_end).sum()))
+
+    return sizes
+
+
+def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float, *, bounded: bool) -> Examination:
+    sizes = sizes_of(spec, backbone, bounded=bounded)
     if spec.task.kind == "documents":
         documents = list(spec.task.documents("test"))[: spec.infer.problems]
-        return _documents(spec, backbone, documents, limit_flops)
-    return _questions(spec, test_problems(spec), limit_flops)
+        return _documents(spec, backbone, documents, limit_flops, sizes)
+    return _questions(spec, test_problems(spec), limit_flops, sizes)
 
 
-def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Examination:
+def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes: Sizes) -> Examination:
     """Two jobs a problem: to solve it, and, as an instrument that costs the strategy nothing, the likelihood of the key."""
     strategy, examples = spec.strategy, library_of(spec)
 
@@ -84,10 +118,10 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float) -> Ex
         problem = problems[index]
         question, gold = problem.question, gold_text(problem)
         seed = derive(spec.seed, "ask", question.id)
-        oracle = oracle_of(spec.task, problem)
+        oracle, referee, held = oracle_of(spec.task, problem), referee_of(spec.task, question), sizes(question, gold)
         return [
-            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle, examples),
-            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples),
+            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle, examples, referee, *held),
+            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples, referee, *held),
         ]
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
@@ -108,8 +142,24 @@ def oracle_of(task: Task, problem: Problem) -> Callable[[Any], Any]:
     def answer(want: Any) -> Any:
         if isinstance(want, Judge):
             return task.grade(problem, want.answer)
+        if isinstance(want, Foresee):
+            return task.leads_on(problem, want.lines)
         assert isinstance(want, Reveal)
         return problem.key.lines
+
+    return answer
+
+
+def referee_of(task: Task, question: Question) -> Callable[[Any], Any]:
+    """Answers the wants that the task answers without the key."""
+
+    def answer(want: Any) -> Any:
+        if isinstance(want, Canonical):
+            return task.canonical(want.answer)
+        if isinstance(want, Forms):
+            return task.grammar()
+        assert isinstance(want, Check)
+        return task.solves(str(question.text), want.answer)
 
     return answer
 
@@ -124,7 +174,7 @@ def library_of(spec: RunSpec) -> Library:
     return examples
 
 
-def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], limit_flops: float) -> Examination:
+def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], limit_flops: float, sizes: Sizes) -> Examination:
     """A job for each window of a document."""
     alphabet, strategy = backbone.alphabet, spec.strategy
     window_tokens = spec.task.window_tokens
@@ -135,9 +185,11 @@ def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], lim
         return [window_job(f"{index}/{w}", context, said) for w, (context, said) in enumerate(windows)]
 
     def window_job(name: str, context: list[int], said: list[int]) -> Job:
-        question = Question(name, Tokens(tuple(context)))
+        question = Question(name, Tokens(tuple(context)), answer_cap_tokens=len(said))
         continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
-        return Job(name, lambda: strategy.score(question, (continuation,)), derive(spec.seed, "ask", name), limit_flops)
+        rows, cells = sizes(question, continuation)
+        seed = derive(spec.seed, "ask", name)
+        return Job(name, lambda: strategy.score(question, (continuation,)), seed, limit_flops, rows=rows, cells=cells)
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
         return document_line(documents[index], outcomes)

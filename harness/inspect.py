@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 from harness import records, storage
 from harness.backbone import Backbone
-from harness.evaluate import evaluate, library_of
+from harness.evaluate import evaluate, library_of, referee_of, sizes_of
 from harness.learners import Reporter, Silent, learn
-from harness.lines import ledger_json, trace_json
+from harness.lines import cells_of, ledger_json, trace_json
 from harness.problem import Answer, Question, shown
 from harness.runs import compute_threads
 from harness.seeds import derive
@@ -38,11 +39,15 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     example = spec.task.problems("test", seed=spec.seed, start=0, count=1)[0].question if spec.task.kind == "questions" else None
     caps = (example.answer_cap_tokens, example.lines_cap_tokens) if example else (64, 0)
     question = Question("asked", parsed, *caps)
-    job = Job("asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed), examples=library_of(spec))
+    rows, _ = sizes_of(spec, backbone, bounded=False)(question, ())
+    job = Job(
+        "asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed), examples=library_of(spec),
+        referee=referee_of(spec.task, question), rows=rows,
+    )  # fmt: skip
     with compute_threads(spec.threads):
         outcome = next(iter(Session(backbone, reference_layers=spec.model.reference_layers).run([job])))
     answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
-    cells = trace_json(outcome)
+    cells = cells_of(trace_json(outcome))
     for cell in cells:
         cell["text"] = None if cell["t"] is None else shown(backbone.alphabet.pieces([cell["t"]]))
     completion = None if answer.completion is None else answer.completion.text
@@ -52,6 +57,8 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
         "completion": completion,
         "trace": cells,
         **ledger_json(outcome.ledger),
+        "access": outcome.access,
+        "tree": None if answer.tree is None else [dataclasses.asdict(node) for node in answer.tree.nodes],
         "notes": outcome.trace.notes,
     }
 

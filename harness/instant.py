@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from harness import wants
+from harness import search_wants, wants
 from harness.backbone import Backbone
 from harness.decoder import Decoder
 from harness.jobs import Fiber
+from harness.meter import VERIFY
 from harness.problem import Special
 from harness.sampling import barred, best, log_probabilities
 from harness.stream import tokens_of
+from harness.wants import OutOfBudget
+
+VALUED = "values"  # the note of all that a value model gave
 
 
 class Instant:
@@ -28,8 +32,10 @@ class Instant:
         self._head_ids = np.array(backbone.head_ids)
         self.answers: dict[type, Callable[[Fiber, Any], Any]] = {
             wants.Peek: self._peek, wants.Top: self._top, wants.Room: self._room, wants.Split: self._split,
-            wants.Spell: self._spell, wants.Mark: self._mark, wants.Rewind: self._rewind, wants.Judge: self._consult,
-            wants.Reveal: self._consult, wants.Note: self._note, wants.Count: self._count,
+            wants.Spell: self._spell, wants.Mark: self._mark, wants.Rewind: self._rewind, wants.Note: self._note,
+            wants.Count: self._count, search_wants.Values: self._values, search_wants.Spent: self._spent,
+            **dict.fromkeys((wants.Judge, wants.Reveal, search_wants.Foresee), self._consult),
+            **dict.fromkeys((search_wants.Check, search_wants.Canonical, search_wants.Forms), self._refer),
             wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
         }  # fmt: skip
 
@@ -71,14 +77,45 @@ class Instant:
         return self._decoder.mark(fiber.live.rows[want.row.number])
 
     def _rewind(self, fiber: Fiber, want: wants.Rewind) -> Any:
-        fiber.live.trace.add(self._decoder.rewind(fiber.live.rows[want.row.number], want.mark))
+        self._decoder.rewind(fiber.live.rows[want.row.number], want.mark)
         return want.row
 
     def _consult(self, fiber: Fiber, want: Any) -> Any:
         if fiber.live.job.oracle is None:
             raise ValueError(f"{type(want).__name__} needs the key, and this question has none")
-        fiber.live.used_key = True
+        fiber.live.use("oracle")
         return fiber.live.job.oracle(want)
 
+    def _refer(self, fiber: Fiber, want: Any) -> Any:
+        if fiber.live.job.referee is None:
+            raise ValueError(f"{type(want).__name__} needs a task, and this question belongs to none")
+        if isinstance(want, search_wants.Check):
+            fiber.live.use("checker")
+        return fiber.live.job.referee(want)
+
+    def _values(self, fiber: Fiber, want: search_wants.Values) -> Any:
+        model = self._decoder.backbone.value
+        if model is None:
+            raise ValueError("Values needs a value model: let the strategy's `value_spec` ask for one")
+        rows = [fiber.live.rows[row.number] for row in want.rows]
+        flops = model.flops_per_state
+        if not self._decoder.accounts.pay(fiber.live.account, VERIFY, len(rows) * flops):
+            return OutOfBudget(fiber.live.job.name)
+        self._decoder.spent_flops[rows] += flops
+        chances = model.chances(self._decoder.states[rows])
+        fiber.live.notes.setdefault(VALUED, []).extend(chances)
+        return chances
+
+    def _spent(self, fiber: Fiber, want: search_wants.Spent) -> Any:
+        live = fiber.live
+        rows = [live.rows[row.number] for row in want.rows]
+        if not rows:
+            spent = [int(self._decoder.accounts.flops[live.account].sum()) - live.told_flops]
+        else:
+            spent = self._decoder.spent_flops[rows].astype(int).tolist()
+            self._decoder.spent_flops[rows] = 0
+        live.told_flops += sum(spent)
+        return spent
+
     def _note(self, fiber: Fiber, want: wants.Note) -> Any:
-        fiber.live.trace.notes.setdefault(want.name, []).extend(float(v) for v in want.values)
+        fiber.live.notes.setdefault(want.name, []).extend(float(v) for v in want.values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ from torch import Tensor
 
 from harness import wants
 from harness.alphabet import Alphabet
+from harness.grammar import Grammar
 from harness.meter import Ledger
-from harness.problem import Completion, Problem, Role, Special
-from harness.rows import Trace
+from harness.problem import Completion, Problem, Role, Special, Text, shown
+from harness.rows import Feed, Manner
+from harness.trace import Trace
 from harness.wants import Solver
 
-Oracle = Callable[[Any], Any]  # answers Judge and Reveal
+Oracle = Callable[[Any], Any]  # answers Judge, Reveal and Foresee
+Referee = Callable[[Any], Any]  # answers Check, Canonical and Forms, from the question and the task alone
 Library = Callable[[wants.Examples], tuple[Problem, ...]]
+ACCESS = ("none", "checker", "oracle")  # what a search may use beside the model, from little to all
 
 
 def no_examples(want: wants.Examples) -> tuple[Problem, ...]:
@@ -29,7 +34,8 @@ def no_examples(want: wants.Examples) -> tuple[Problem, ...]:
 class Job:
     """A problem to solve: solver makes a fresh generator; oracle answers wants that use the key (None: they are refused).
 
-    examples: gives problems of the train split.
+    referee: answers wants about the question's answers; examples: gives problems of the train split. rows, cells: how many it
+    holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept).
     """
 
     name: str
@@ -38,17 +44,25 @@ class Job:
     limit_flops: float = np.inf
     oracle: Oracle | None = None
     examples: Library = no_examples
+    referee: Referee | None = None
+    rows: int = 1
+    cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job. used_key: an oracle answered."""
+    """What came of a job. access: the most that it used of ACCESS."""
 
     job: Job
     value: Any
     ledger: Ledger
     trace: Trace
-    used_key: bool
+    access: str
+
+    @property
+    def used_key(self) -> bool:
+        """Whether an oracle answered."""
+        return self.access == "oracle"
 
 
 @dataclass(slots=True)
@@ -60,8 +74,15 @@ class Live:
     rows: dict[int, int] = field(default_factory=dict)  # Row.number -> the decoder's row
     made: int = 0  # rows, ever
     drawn: int = 0  # completions, ever: each samples from a stream of its own
-    trace: Trace = field(default_factory=Trace)
-    used_key: bool = False
+    notes: dict[str, list[float]] = field(default_factory=dict)
+    access: int = 0  # index into ACCESS
+    told_flops: int = 0  # that its solver knows of
+    since: int = 0  # the pass before which it was opened
+    grown: bool = False  # it has held as many rows as it may
+
+    def use(self, access: str) -> None:
+        """It was told something."""
+        self.access = max(self.access, ACCESS.index(access))
 
 
 @dataclass(slots=True)
@@ -86,11 +107,14 @@ class Writing:
     cap: int
     key: int
     without: list[int]  # columns of the head that are not said
+    grammar: Grammar | None = None
+    state: int = 0  # of the grammar
     ids: list[int] = field(default_factory=list)
     nats: float = 0.0  # log-probability so far, so not above 0
     stopped_by: str | Special | None = None
 
     def __post_init__(self) -> None:
+        self.nats = self.want.after_nats
         self._stops = {self.alphabet.id_of(stop): stop for stop in self.want.stops}
         self._mark = None if self.want.mark is None else self.alphabet.id_of(self.want.mark)
         self._thinking = self._mark is not None
@@ -99,26 +123,53 @@ class Writing:
         """Add a token; returns its role."""
         self.ids.append(token)
         self.nats += nats
-        self.stopped_by = self._stops.get(token) or (self._met() if self.want.until else None)
+        if self.grammar is not None:
+            self.state = self.grammar.step(self.state, token)
+        said: str | Special | None = self._stops.get(token)
+        if said is None and self.want.until and (self._mark is None or self._thinking):
+            said = self._met(token)
+        self.stopped_by = said
         role: Role = "thought" if self._thinking else self.want.role
         self._thinking &= token != self._mark
         return role
 
-    def _met(self) -> str | None:
+    def _met(self, token: int) -> str | None:
         """The string that stops it, if what was said now holds one."""
         longest = max(len(text.encode()) for text in self.want.until)  # a token is a byte at least
+        if longest == 1:
+            return stop_in(self.alphabet, self.want.until, token)
         tail = self.alphabet.pieces(self.ids[-longest:])[-1]
         return next((text for text in self.want.until if isinstance(tail, str) and text in tail), None)
 
     def completion(self, stop: str) -> Completion:
         """What was said, without the stop."""
-        pieces = self.alphabet.pieces(self.ids)
-        if isinstance(self.stopped_by, Special):
-            pieces = pieces[:-1]
-        elif self.stopped_by is not None:
-            last = str(pieces[-1])
-            pieces = (*pieces[:-1], last[: last.rindex(self.stopped_by)])
-        return Completion(pieces, tuple(self.ids), self.nats, stop, self.stopped_by)
+        return completion_of(self.alphabet, tuple(self.ids), self.nats, stop, self.stopped_by)
+
+
+@lru_cache(maxsize=1 << 16)
+def stop_in(alphabet: Alphabet, until: tuple[str, ...], token: int) -> str | None:
+    """The first of some strings that a single token holds."""
+    (piece,) = alphabet.pieces([token])
+    return next((text for text in until if isinstance(piece, str) and text in piece), None)
+
+
+@lru_cache(maxsize=1 << 16)
+def said_by(alphabet: Alphabet, token: int) -> str:
+    """A token as people read it."""
+    return shown(alphabet.pieces([token]))
+
+
+def completion_of(
+    alphabet: Alphabet, ids: tuple[int, ...], nats: float, stop: str, stopped_by: str | Special | None
+) -> Completion:
+    """What tokens say, without the stop."""
+    pieces = alphabet.pieces(ids)
+    if isinstance(stopped_by, Special):
+        pieces = pieces[:-1]
+    elif stopped_by is not None:
+        last = str(pieces[-1])
+        pieces = (*pieces[:-1], last[: last.rindex(stopped_by)])
+    return Completion(pieces, ids, nats, stop, stopped_by)
 
 
 @dataclass(slots=True)
@@ -128,3 +179,16 @@ class Waiting:
     fiber: Fiber
     rows: set[int]
     done: Callable[[dict[int, Tensor]], Any]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is to be fed next, and who waits for it. due: texts by row, encoded together; feeds: tokens by row."""
+
+    due: list[tuple[int, Text, Manner]] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+
+    def rows(self) -> set[int]:
+        """Rows that are fed."""
+        return {f.row for f in self.feeds} | {due[0] for due in self.due}

@@ -47,6 +47,7 @@ def learn(
     spec: RunSpec, *, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool = False
 ) -> tuple[Backbone, Record]:
     """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
+    spec = spec.as_learner()
     folder = records.weights_folder(results, spec)
     storage.make_folder(folder)
     storage.sweep(folder)

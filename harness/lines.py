@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from harness.jobs import Outcome
+from harness.jobs import ACCESS, Outcome
 from harness.meter import CLASSES, Ledger
-from harness.problem import Answer, Document, Problem
-from harness.slots import FACTS
+from harness.problem import FATES, Answer, Document, Problem, Tree
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
+from harness.trace import FACTS
 from harness.wants import Likelihood
 
 Line = dict[str, Any]
+KIND_LETTERS, CLASS_LETTERS = "xtps", "ptasv"  # text, thought, pause, special; prefill, think, answer, score, verify
+TRACE_COLUMNS = ("t", "kind", "place", "read", "class", "index", "row")
+NATS_DIGITS = 6  # of a tree's nodes
 
 
 def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome) -> Line:
@@ -32,29 +36,69 @@ def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome
         "weight": problem.weight,
         **ledger_json(solved.ledger),
         "stop": "budget" if completion is None else completion.stop,
-        "oracle": solved.used_key,
+        "access": solved.access,
         "notes": solved.trace.notes | {k: list(v) for k, v in answer.notes.items()},
         "nats": likelihood.nats,
         "targets": likelihood.tokens,
+        "tree": None if answer.tree is None else tree_json(task, problem, answer.tree),
     }
 
 
-def trace_json(outcome: Outcome) -> list[Line]:
-    """Cells as the record holds them."""
-    names = dict(enumerate(FACTS))
-    cells = []
-    for cell in outcome.trace.cells:
-        facts = {names[i]: value for i, value in enumerate(cell)}
-        cells.append(
-            {
-                "t": None if facts["kind"] == THOUGHT else facts["embed"],
-                "kind": KINDS[facts["kind"]],
-                "place": facts["place"],
-                "read": bool(facts["read"]),
-                "class": CLASSES[facts["charge"]],
-            }
-        )
-    return cells
+def tree_json(task: Task, problem: Problem, tree: Tree) -> Line:
+    """A search's tree in columns over its nodes; answers, their grades and their form for votes by the number of their node."""
+    nodes = tree.nodes
+    finals = {str(at): node.answer for at, node in enumerate(nodes) if node.final}
+    given = {at: text for at, text in finals.items() if text is not None}
+    return {
+        "pool": tree.pool,
+        "parent": [node.parent for node in nodes],
+        "said": [node.said for node in nodes],
+        "nats": [round(node.nats, NATS_DIGITS) for node in nodes],
+        "tokens": [node.tokens for node in nodes],
+        "value": [node.value for node in nodes] if any(node.value is not None for node in nodes) else None,
+        "visits": [node.visits for node in nodes],
+        "fate": [FATES.index(node.fate) for node in nodes],
+        "flops": [node.flops for node in nodes],
+        "answers": finals,
+        "scores": {at: task.grade(problem, text) for at, text in finals.items()},
+        "votes": {at: task.canonical(text) for at, text in given.items()},
+    }
+
+
+def trace_json(outcome: Outcome) -> Line:
+    """Cells in columns, as the record holds them. kind, class: a letter a cell, see KIND_LETTERS and CLASS_LETTERS; read: "1"
+    where the head was read; t: ids, None for thoughts; index: cells that stand before it in its row."""
+    columns = dict(zip(FACTS, map(list, zip(*outcome.trace.cells, strict=True)), strict=True)) if outcome.trace.cells else {}
+    kinds = columns.get("kind", [])
+    return {
+        "t": [None if kind == THOUGHT else i for i, kind in zip(columns.get("embed", []), kinds, strict=True)],
+        "kind": "".join(KIND_LETTERS[kind] for kind in kinds),
+        "place": columns.get("place", []),
+        "read": "".join("01"[read] for read in columns.get("read", [])),
+        "class": "".join(CLASS_LETTERS[charge] for charge in columns.get("charge", [])),
+        "index": columns.get("index", []),
+        "row": columns.get("row", []),
+    }
+
+
+def joined_traces(traces: Sequence[Line]) -> Line:
+    """Traces one behind another."""
+    joined: Line = {}
+    for name in TRACE_COLUMNS:
+        parts = [trace[name] for trace in traces]
+        joined[name] = "".join(parts) if name in ("kind", "read", "class") else [x for part in parts for x in part]
+    return joined
+
+
+def cells_of(trace: Line) -> list[Line]:
+    """A recorded trace, cell by cell, in words."""
+    kinds, classes = (
+        dict(zip(letters, names, strict=True)) for letters, names in ((KIND_LETTERS, KINDS), (CLASS_LETTERS, CLASSES))
+    )
+    return [
+        {"t": t, "kind": kinds[k], "place": place, "read": r == "1", "class": classes[c], "index": index, "row": row}
+        for t, k, place, r, c, index, row in zip(*(trace[name] for name in TRACE_COLUMNS), strict=True)
+    ]
 
 
 def ledger_json(ledger: Ledger) -> Line:
@@ -85,7 +129,7 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
     return {
         "id": document.id,
         "question": None,
-        "trace": [cell for outcome in outcomes for cell in trace_json(outcome)],
+        "trace": joined_traces([trace_json(outcome) for outcome in outcomes]),
         "completion": None,
         "answer": None,
         "key": None,
@@ -94,7 +138,7 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
         "weight": 1.0,
         **ledger_json(total),
         "stop": "end",
-        "oracle": any(o.used_key for o in outcomes),
+        "access": max((o.access for o in outcomes), key=ACCESS.index),
         "notes": notes,
         "nats": nats,
         "targets": targets,

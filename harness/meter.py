@@ -62,13 +62,12 @@ class Bill:
         self._bins = accounts * len(CLASSES) + classes
         self.cells_so_far = cells_so_far
         self._n_accounts = n_accounts
-        self._flops = np.zeros(n_accounts * len(CLASSES), dtype=np.float64)  # whole numbers far below 2^53: exact
+        self.each_flops = np.zeros(len(cells_so_far), dtype=np.float64)  # (N,), whole numbers far below 2^53: exact
         self.block_applications = 0
 
     def add_blocks(self, *, layers: int, width: int, factor: int) -> None:
         """``layers`` blocks ran over every cell."""
-        flops = block_flops(layers=layers, width=width, cells_so_far=self.cells_so_far)
-        self._flops += factor * np.bincount(self._bins, weights=flops, minlength=len(self._flops))
+        self.each_flops += factor * block_flops(layers=layers, width=width, cells_so_far=self.cells_so_far)
         self.block_applications += layers
 
     def add_head(self, cells: IntArray, *, width: int, outputs: int, factor: int) -> None:
@@ -77,14 +76,15 @@ class Bill:
 
     def add_each(self, cells: IntArray, *, flops: int) -> None:
         """``flops`` at each of ``cells`` (indices into the pass's cells)."""
-        self._flops += flops * np.bincount(self._bins[cells], minlength=len(self._flops))
+        self.each_flops += flops * np.bincount(cells, minlength=len(self.each_flops))
 
     def by_account(self) -> IntArray:
         """(accounts, classes) FLOPs so far."""
-        flops: IntArray = self._flops.astype(np.int64).reshape(self._n_accounts, len(CLASSES))
+        booked = np.bincount(self._bins, self.each_flops, minlength=self._n_accounts * len(CLASSES))
+        flops: IntArray = booked.astype(np.int64).reshape(self._n_accounts, len(CLASSES))
         return flops
 
     @property
     def total_flops(self) -> int:
         """All accounts together."""
-        return int(self._flops.sum())
+        return int(self.each_flops.sum())

@@ -130,10 +130,43 @@ class Completion:
         return shown(self.pieces)
 
 
+@dataclass(slots=True)
+class Node:
+    """A state of a search. parent: the number of the node that it continues, None for what all begins with.
+
+    said: what it adds to its parent; nats, tokens: log-probability and number of all that was said up to here; value: what its
+    evaluator gave, None if it was never asked; visits: how often it was chosen to be gone on from. final: it is a whole
+    attempt, with this answer (None: it gave none); fate: see FATES; flops: what was spent on it and on its evaluation.
+    """
+
+    parent: int | None
+    said: str = ""
+    nats: float = 0.0
+    tokens: int = 0
+    value: float | None = None
+    visits: int = 0
+    final: bool = False
+    answer: str | None = None
+    fate: str = "open"
+    flops: int = 0
+
+
+FATES = ("open", "pruned", "duplicate", "cut", "ended", "chosen")  # cut: by a cap or the budget; chosen: the answer that counts
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All states of a search. Its cost is the sum of theirs. pool: its final states are independent draws."""
+
+    nodes: Sequence[Node]
+    pool: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a solver: what is graded, and what was said in full. text None: no answer was given."""
+    """The outcome of a solver: what is graded, what was said in full, and a search's tree. text None: no answer was given."""
 
     text: str | None
     completion: Completion | None = None
     notes: dict[str, Sequence[float]] = field(default_factory=dict)
+    tree: Tree | None = None

@@ -1,4 +1,4 @@
-"""What the decoder's callers hand it and get back: feeds, snapshots, traces; and which feeds go through one forward pass.
+"""What the decoder's callers hand it and get back: feeds and snapshots; and which feeds go through one forward pass.
 
 Knows sizes; knows no model.
 """
@@ -6,7 +6,7 @@ Knows sizes; knows no model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -55,20 +55,6 @@ class Snapshot:
     last: tuple[int, int, int, bool]
     texts: int
     logits: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Cells in the order in which they were fed, one tuple of FACTS each, and the numbers that were noted of them by name."""
-
-    cells: list[tuple[int, ...]] = field(default_factory=list)
-    notes: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, other: Trace) -> None:
-        """Put another stretch behind this one."""
-        self.cells.extend(other.cells)
-        for name, values in other.notes.items():
-            self.notes.setdefault(name, []).extend(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import wants
+from harness import search_wants, wants
+from harness.admission import Admission
 from harness.backbone import Backbone
+from harness.beams import Beams
 from harness.decoder import Decoder
 from harness.instant import Instant
-from harness.jobs import Fiber, Job, Live, Outcome, Waiting, Writing
-from harness.problem import ROLES, Completion, Text
+from harness.jobs import ACCESS, Fiber, Job, Live, Outcome, Turn, Waiting
+from harness.problem import ROLES, Text
 from harness.rows import Feed, Manner
-from harness.sampling import UNSCORED, barred, choose, likelihood, log_probabilities
-from harness.seeds import derive
+from harness.sampling import UNSCORED, barred, likelihood
 from harness.stream import encode
 from harness.wants import Likelihood, OutOfBudget, Row, Step
+from harness.writers import Writers
 
 DEFAULT_ROWS = 128
 
@@ -31,56 +33,68 @@ __all__ = ["DEFAULT_ROWS", "Job", "Outcome", "Session"]
 
 
 class Session:
-    """Runs jobs over one backbone. rows: about how many rows are decoded side by side."""
+    """Runs jobs over one backbone. rows: about how many rows are decoded side by side; max_kv_bytes: see `Admission`."""
 
-    def __init__(self, backbone: Backbone, *, rows: int = DEFAULT_ROWS, reference_layers: int | None = None) -> None:
-        self._backbone, self._alphabet, self._rows = backbone, backbone.alphabet, rows
-        self._decoder = Decoder(backbone, reference_layers=reference_layers or backbone.layers)
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        rows: int = DEFAULT_ROWS,
+        reference_layers: int | None = None,
+        max_kv_bytes: int | None = None,
+    ) -> None:
+        self._backbone, self._alphabet = backbone, backbone.alphabet
+        reference = reference_layers or backbone.layers
+        self._decoder = Decoder(backbone, reference_layers=reference, bounded=max_kv_bytes is not None)
+        slots = self._decoder.slots
+        self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=slots.bytes_per_cell)
         self._context = backbone.context_tokens
-        self._head_ids: Sequence[int] = backbone.head_ids
-        self._writing: dict[int, Writing] = {}
-        self._due: list[tuple[int, Text, Manner]] = []  # texts to be fed, by row; encoded together
-        self._feeds: list[Feed] = []
-        self._waiting: list[Waiting] = []
+        self._turn = Turn()
         self._finished: list[Outcome] = []
         self._live: dict[int, Live] = {}
-        self._rowless = 0  # live jobs that hold no row at present
         self._instant = Instant(backbone, self._decoder)
+        self._writers = Writers(backbone, self._decoder, self._instant, self._turn, self.send)
+        self._beams = Beams(self._decoder, self._instant, self._writers, self._turn, self)
         self._answer: dict[type, Callable[[Fiber, Any], Any]] = {
             wants.Start: self._start, wants.Extend: self._extend, wants.Unroll: self._unroll, wants.Generate: self._generate,
             wants.Score: self._score, wants.Fork: self._fork, wants.Drop: self._drop, wants.Gather: self._gather,
-            **self._instant.answers,
+            search_wants.Beam: self._beam, **self._instant.answers,
         }  # fmt: skip
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Outcomes in the order in which they finish."""
         waiting = iter(jobs)
-        more = True
-        while more or self._live:
-            while more and self._room():
-                job = next(waiting, None)
-                more = job is not None
-                if job is not None:
-                    self._admit(job)
-            while self._choose_tokens():
+        following = next(waiting, None)
+        while following is not None or self._live:
+            while following is not None and self._admitted(following):
+                following = next(waiting, None)
+            while self._writers.choose() or self._beams.choose():
                 pass
             self._feed()
             yield from self._finished
             self._finished = []
 
-    def _room(self) -> bool:
-        return self._decoder.live_rows + self._rowless < self._rows
+    def check_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """ValueError if a problem of one of these sizes (rows, cells) could never be admitted; it names the least bound."""
+        self._admission.check(sizes)
 
-    def _admit(self, job: Job) -> None:
+    def _admitted(self, job: Job) -> bool:
+        """Take a job in, if there is room for it now."""
+        slots = self._decoder.slots
+        if not self._admission.open(job.rows, job.cells):
+            return False
+        size = self._admission.slab(job.rows, job.cells, slots.rows, slots.cells)
+        if size is not None and not self._decoder.resized(*size):
+            return False
         account = self._decoder.accounts.open(job.limit_flops)
-        live = Live(job, account)
-        self._live[account] = live
-        self._rowless += 1
-        self._send(Fiber(live, job.solver()), None)
+        self._admission.admit(account, job.rows, job.cells)
+        self._live[account] = live = Live(job, account, since=self._decoder.log.now)
+        self.send(Fiber(live, job.solver()), None)
+        return True
 
     # Fibers
 
-    def _send(self, fiber: Fiber, value: Any) -> None:
+    def send(self, fiber: Fiber, value: Any) -> None:
         """Resume a fiber until it wants something that takes a forward pass, or ends."""
         while True:
             try:
@@ -108,27 +122,31 @@ class Session:
         parent.results[fiber.number] = value
         parent.waiting -= 1
         if parent.waiting == 0:
-            self._send(parent, parent.results)
+            self.send(parent, parent.results)
 
     def _close(self, live: Live, value: Any) -> None:
-        """A job has ended: free its rows, make up its ledger."""
-        self._rowless -= not live.rows
-        for number in sorted(live.rows):
-            live.trace.add(self._decoder.drop(live.rows[number]))
+        """A job has ended: free its rows, make up its ledger and its trace."""
+        self._admission.close(live.account, len(live.rows) if live.grown else live.job.rows)
+        for row in live.rows.values():
+            self._decoder.drop(row)
+        trace = self._decoder.log.take(live.account, live.since)
+        trace.notes.update(live.notes)
         ledger = self._decoder.accounts.close(live.account, bytes_per_cell=self._decoder.slots.bytes_per_cell)
-        self._finished.append(Outcome(live.job, value, ledger, live.trace, live.used_key))
+        self._finished.append(Outcome(live.job, value, ledger, trace, ACCESS[live.access]))
         del self._live[live.account]
+        self._decoder.log.forget(min((one.since for one in self._live.values()), default=self._decoder.log.now))
 
     # Wants
 
     def _start(self, fiber: Fiber, want: wants.Start) -> Any:
-        handle = self._new_handle(fiber.live, self._decoder.new_row(fiber.live.account))
-        return self._extend(fiber, wants.Extend(handle, want.text))
+        row = self._decoder.new_row(fiber.live.account)
+        self._decoder.verifies[row] = want.verifies
+        return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), want.text))
 
     def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]
-        self._due.append((row, want.text, Manner(scored=want.scored)))
-        self._waiting.append(Waiting(fiber, {row}, lambda _: want.row))
+        self._turn.due.append((row, want.text, Manner(scored=want.scored)))
+        self._turn.waiting.append(Waiting(fiber, {row}, lambda _: want.row))
         return _LATER
 
     def _unroll(self, fiber: Fiber, want: wants.Unroll) -> Any:
@@ -140,8 +158,8 @@ class Session:
             now = fiber.live.rows[want.row.number]  # rows may have moved since
             return [Step(*both) for both in zip(self._decoder.marks(now, feed, every[row]), tops, strict=True)]
 
-        self._feeds.append(feed)
-        self._waiting.append(Waiting(fiber, {row}, steps))
+        self._turn.feeds.append(feed)
+        self._turn.waiting.append(Waiting(fiber, {row}, steps))
         return _LATER
 
     def _feeds_of(self, due: Sequence[tuple[int, Text, Manner]], *, whole: bool = True) -> list[Feed]:
@@ -157,22 +175,19 @@ class Session:
         return [Feed(r, ids[s], roles[s], places[s], m.scored, m.every) for (r, _, m), s in zip(due, spans, strict=True)]
 
     def _generate(self, fiber: Fiber, want: wants.Generate) -> Any:
-        row = fiber.live.rows[want.row.number]
-        cap = min(want.cap_tokens, self._context - int(self._decoder.texts[row]))
-        if cap <= 0:
-            return Completion((), (), 0.0, "cap")
-        key = derive(fiber.live.job.seed, "draw", f"{want.row.number}/{fiber.live.drawn}")
-        fiber.live.drawn += 1
-        self._writing[row] = Writing(fiber, want, self._alphabet, cap, key, self._instant.columns(want.without))
-        return _LATER
+        said = self._writers.start(fiber, fiber.live.rows[want.row.number], want)
+        return _LATER if said is None else said
+
+    def _beam(self, fiber: Fiber, want: search_wants.Beam) -> Any:
+        found = self._beams.start(fiber, want)
+        return _LATER if found is None else found
 
     def _score(self, fiber: Fiber, want: wants.Score) -> Any:
         first = fiber.live.rows[want.row.number]
         if len(want.continuations) > 1 and self._decoder.owes(first):
             return self._flush_first(fiber, first, want)
         rows = self._decoder.fork(first, len(want.continuations))
-        for row in rows[1:]:
-            self._new_handle(fiber.live, row)
+        others = [self.new_handle(fiber.live, row) for row in rows[1:]]
         manner, without = Manner(scored=True, every=True), self._instant.columns(want.without)
         whole = self._feeds_of([(r, text, manner) for r, text in zip(rows, want.continuations, strict=True)], whole=False)
         sayable, idle = self._backbone.strategy.sayable(), ROLES.index("thought")
@@ -183,19 +198,27 @@ class Session:
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
             logits = [torch.cat([head[r], *([every[r]] if r in every else [])]) for r in rows]
+            self._give_up(fiber.live, want.row, others)
             return [likelihood(barred(x, without), columns[r]) for x, r in zip(logits, rows, strict=True)]
 
         if not feeds:
             return result({})
-        self._feeds += feeds
-        self._waiting.append(Waiting(fiber, {f.row for f in feeds}, result))
+        self._turn.feeds += feeds
+        self._turn.waiting.append(Waiting(fiber, {f.row for f in feeds}, result))
         return _LATER
+
+    def _give_up(self, live: Live, row: Row, others: Sequence[Row]) -> None:
+        """Drop rows that continued ``row``; what was spent on them is its spending."""
+        mine = live.rows[row.number]
+        for other in others:
+            self._decoder.spent_flops[mine] += self._decoder.spent_flops[live.rows[other.number]]
+            self.drop(live, other)
 
     def _flush_first(self, fiber: Fiber, row: int, want: Any) -> Any:
         """Feed the owed thoughts once, then take the want up again."""
-        self._feeds.append(Feed(row, (), (), ()))
+        self._turn.feeds.append(Feed(row, (), (), ()))
         again: Callable[[Fiber, Any], Any] = self._answer[type(want)]
-        self._waiting.append(Waiting(fiber, {row}, lambda _: again(fiber, want)))
+        self._turn.waiting.append(Waiting(fiber, {row}, lambda _: again(fiber, want)))
         return _LATER
 
     def _fork(self, fiber: Fiber, want: wants.Fork) -> Any:
@@ -203,86 +226,52 @@ class Session:
         if want.count > 1 and self._decoder.owes(row):
             return self._flush_first(fiber, row, want)
         rows = self._decoder.fork(row, want.count)
-        return [want.row, *(self._new_handle(fiber.live, r) for r in rows[1:])]
+        self._decoder.verifies[rows[1:]] |= want.verifies
+        return [want.row, *(self.new_handle(fiber.live, r) for r in rows[1:])]
 
     def _drop(self, fiber: Fiber, want: wants.Drop) -> Any:
-        fiber.live.trace.add(self._decoder.drop(fiber.live.rows.pop(want.row.number)))
-        self._rowless += not fiber.live.rows
+        self.drop(fiber.live, want.row)
 
     def _gather(self, fiber: Fiber, want: wants.Gather) -> Any:
         fiber.results, fiber.waiting = [None] * len(want.solvers), len(want.solvers)
         if not want.solvers:
             return []
         for number, solver in enumerate(want.solvers):
-            self._send(Fiber(fiber.live, solver, fiber, number), None)
+            self.send(Fiber(fiber.live, solver, fiber, number), None)
         return _LATER
 
-    def _new_handle(self, live: Live, row: int) -> Row:
+    def new_handle(self, live: Live, row: int) -> Row:
+        """A job's handle on a new row."""
         handle = Row(live.made)
-        self._rowless -= not live.rows
         live.made += 1
         live.rows[handle.number] = row
+        self._admission.held += live.grown
+        live.grown = live.grown or len(live.rows) >= live.job.rows
         return handle
+
+    def drop(self, live: Live, handle: Row) -> None:
+        """A job gives a row up."""
+        self._decoder.drop(live.rows.pop(handle.number))
+        self._admission.held -= live.grown
 
     # Forward passes
 
-    def _choose_tokens(self) -> bool:
-        """One token for every writing row whose distribution stands ready; True if any fiber was resumed."""
-        if not self._writing:
-            return False
-        busy = {f.row for f in self._feeds} | {due[0] for due in self._due}
-        ready = [(row, w) for row, w in self._writing.items() if row not in busy]
-        if not ready:
-            return False
-        logits = self._decoder.logits_of([row for row, _ in ready])
-        if any(w.without for _, w in ready):
-            logits = logits.clone()
-            for line, (_, w) in enumerate(ready):
-                logits[line, w.without] = -torch.inf
-        keys = np.array([w.key for _, w in ready], dtype=np.uint64)
-        steps = np.array([len(w.ids) for _, w in ready], dtype=np.uint64)
-        columns = choose(logits, [w.want.sampler for _, w in ready], keys, steps)
-        logp = log_probabilities(logits).gather(1, torch.from_numpy(columns).to(logits.device)[:, None])[:, 0].tolist()
-        tokens = [self._head_ids[column] for column in columns.tolist()]
-        done = [self._say(row, w, token, nats) for (row, w), token, nats in zip(ready, tokens, logp, strict=True)]
-        return any(done)
-
-    def _say(self, row: int, writing: Writing, token: int, nats: float) -> bool:
-        """Add one token to a writing row; True if its fiber was resumed."""
-        role = writing.say(token, nats)
-        stopped, full = writing.stopped_by is not None, len(writing.ids) >= writing.cap
-        stop = "end" if stopped else "cap"
-        if token == self._alphabet.end_id if stopped else full and writing.want.role != "thought":
-            self._end_writing(row, stop)  # nothing is read behind this token: it is not fed
-            return True
-        self._feeds.append(Feed(row, (token,), (ROLES.index(role),), (int(self._decoder.texts[row]),)))
-        if stopped or full:
-            del self._writing[row]
-            completion = writing.completion(stop)
-            self._waiting.append(Waiting(writing.fiber, {row}, lambda _: completion))
-        return False
-
-    def _end_writing(self, row: int, stop: str) -> None:
-        writing = self._writing.pop(row)
-        self._send(writing.fiber, writing.completion(stop))
-
     def _feed(self) -> None:
         """Feed all that is due, then wake whoever waited for it."""
-        feeds, waiting = self._feeds, self._waiting
-        if self._due:
-            feeds += self._feeds_of(self._due)
+        turn = self._turn
+        feeds, waiting = turn.feeds + (self._feeds_of(turn.due) if turn.due else []), turn.waiting
         if not feeds:
             return
-        self._due, self._feeds, self._waiting = [], [], []
+        turn.due, turn.feeds, turn.waiting = [], [], []
         every, broke = self._decoder.feed(feeds)
-        cut = [w for row, w in self._writing.items() if row in broke]
+        cut, short = self._writers.on(broke), self._beams.fed(broke)
         self._rename(self._decoder.compact())  # no feed is queued now, so rows may move
-        for row in [row for row, w in self._writing.items() if w in cut]:
-            self._end_writing(row, "budget")
+        self._writers.cut(cut)
+        self._beams.cut(short)
         for w in waiting:
             value = OutOfBudget(w.fiber.live.job.name) if w.rows & broke else w.done(every)
             if value is not _LATER:
-                self._send(w.fiber, value)
+                self.send(w.fiber, value)
 
     def _rename(self, moved: dict[int, int]) -> None:
         """Rows have moved in the decoder."""
@@ -290,7 +279,7 @@ class Session:
             return
         for live in self._live.values():
             live.rows = {number: moved.get(row, row) for number, row in live.rows.items()}
-        self._writing = {moved.get(row, row): w for row, w in self._writing.items()}
+        self._writers.rename(moved)
 
 
 _LATER = object()

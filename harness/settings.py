@@ -51,11 +51,15 @@ def legal_values(field: dataclasses.Field[Any], hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     low, high = field.metadata.get("low"), field.metadata.get("high")
     limits = (f" from {low:g}" if low is not None else "") + (f" to {high:g}" if high is not None else "")
-    return names.get(hint, str(hint)) + limits
+    return names.get(hint, f"a {getattr(hint, '__name__', hint)}".lower()) + limits
 
 
 def convert(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> Any:
     """``value`` (a string from the command line, or JSON) as the field's type; ValueError naming ``key`` and the legal values."""
+    if any(
+        isinstance(value, kind) for kind in typing.get_args(hint) if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    ):
+        return value  # a plugin is a setting of another one
     if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in typing.get_args(hint):
         return None
     if isinstance(value, str) and value.lower() in ("true", "false") and bool in (hint, *typing.get_args(hint)):
@@ -98,4 +102,5 @@ def build(cls: type[T], values: Mapping[str, Any], *, prefix: str) -> T:
 def to_json(instance: Any) -> dict[str, Any]:
     """The fields of a frozen dataclass as plain JSON values, in their order."""
     values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    values = {name: to_json(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
     return typing.cast(dict[str, Any], msgspec.to_builtins(values))

@@ -6,8 +6,6 @@ strategy and no weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from harness.cells import FAR, KEY_MULTIPLE, MIN_KEYS, Cells, Layout
 from harness.strategy import View
 
 IntArray = NDArray[np.int64]
-FACTS = ("embed", "kind", "place", "slot", "read", "charge")
+SEEN = ("place", "kind", "slot")  # facts about keys that `sight` may ask for
 
 
 def rounded_keys(cells: int) -> int:
@@ -37,8 +35,7 @@ class Slots:
         self._slabs: list[Tensor] = []
         self._views: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
         self._gates: dict[int, Tensor] = {}
-        self._facts: IntArray = np.zeros((len(FACTS), 0, 0), dtype=np.int64)
-        self.notes: dict[str, NDArray[np.float64]] = {}
+        self._facts: IntArray = np.zeros((len(SEEN), 0, 0), dtype=np.int64)
         self.lengths: IntArray = np.zeros(0, dtype=np.int64)
 
     @property
@@ -48,33 +45,31 @@ class Slots:
 
     def ensure(self, rows: int, cells: int) -> None:
         """Make room for ``rows`` rows of ``cells`` cells."""
-        if rows <= self.rows and cells <= self.cells:
-            return
-        old_rows, old_cells = self.rows, self.cells
-        self.rows = max(rows, self.rows)
-        self.cells = rounded_keys(max(cells, self.cells + self.cells // 2 if cells > self.cells else self.cells))
+        if rows > self.rows or cells > self.cells:
+            self.resize(max(rows, self.rows), max(cells, self.cells + self.cells // 2 if cells > self.cells else self.cells))
+
+    def resize(self, rows: int, cells: int) -> None:
+        """Room for so many rows and cells (rounded up), which must be enough for what is held."""
+        kept_rows = min(rows, self.rows)
+        self.rows, self.cells = rows, rounded_keys(cells)
+        kept = int(self.lengths.max(initial=0))
         old_slabs, self._slabs, self._views = self._slabs, [], ((), [])
         if self.lengths.any():  # else slabs are made when they are first written to
             for i, slab in enumerate(old_slabs):
-                self._slab(i)[:, :old_rows, :, :old_cells] = slab
+                self._slab(i)[:, :kept_rows, :, :kept] = slab[:, :kept_rows, :, :kept]
+                old_slabs[i] = slab.new_zeros(0)  # one layer at a time is there twice
         for at, gate in self._gates.items():
             wider = torch.zeros(self.rows, self.cells, device=self.device)
-            wider[:old_rows, :old_cells] = gate
+            wider[:kept_rows, :kept] = gate[:kept_rows, :kept]
             self._gates[at] = wider
-        facts = np.zeros((len(FACTS), self.rows, self.cells), dtype=np.int64)
-        facts[:, :old_rows, :old_cells] = self._facts
+        facts = np.zeros((len(SEEN), self.rows, self.cells), dtype=np.int64)
+        facts[:, :kept_rows, :kept] = self._facts[:, :kept_rows, :kept]
         self._facts = facts
-        for name, note in self.notes.items():
-            wide = np.full((self.rows, self.cells), np.nan)
-            wide[:old_rows, :old_cells] = note
-            self.notes[name] = wide
-        self.lengths = np.concatenate([self.lengths, np.zeros(self.rows - old_rows, dtype=np.int64)])
+        self.lengths = np.concatenate([self.lengths[:kept_rows], np.zeros(self.rows - kept_rows, dtype=np.int64)])
 
-    def put_facts(self, rows: IntArray, layout: Layout, charge: IntArray) -> None:
-        """Note the facts of new cells and lengthen their rows; rows (B,): the slots' row of each of the layout's rows."""
-        named = (layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge)
-        self._facts[:, rows[layout.row], layout.index] = named
-        self.lengths[rows] += layout.counts
+    def put_facts(self, first: int, layout: Layout) -> None:
+        """Note the facts of new cells; first: the slots' row of the layout's first row."""
+        self._facts[:, layout.row + first, layout.index] = (layout.place, layout.kind, layout.slot)
 
     def _slab(self, at: int) -> Tensor:
         """Keys and values of one layer of one pass."""
@@ -83,16 +78,6 @@ class Slots:
                 slab = torch.zeros(2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
             self._slabs.append(slab)
         return self._slabs[at]
-
-    def facts_of(self, row: int, span: slice) -> list[tuple[int, ...]]:
-        """FACTS of a row's cells, cell by cell."""
-        return list(zip(*self._facts[:, row, span].tolist(), strict=True))
-
-    def put_notes(self, first: int, layout: Layout, notes: Mapping[str, Tensor]) -> None:
-        """Keep numbers (N,) that a strategy noted of new cells; NaN elsewhere."""
-        for name, values in notes.items():
-            held = self.notes.setdefault(name, np.full((self.rows, self.cells), np.nan))
-            held[layout.row + first, layout.index] = values.cpu().numpy()
 
     def where(self, cells: Cells) -> Tensor:
         """Flat targets (N * 2 * heads,) of `write`, the same for every layer."""
@@ -144,7 +129,7 @@ class Slots:
         rows = slice(first, first + count)
         column = np.arange(keys)[None, :]
         index = np.where(column < self.lengths[rows, None], column, FAR)
-        place, kind, slot = (self._facts[FACTS.index(n), rows, :keys].copy() for n in ("place", "kind", "slot"))
+        place, kind, slot = (self._facts[at, rows, :keys].copy() for at in range(len(SEEN)))
         return View(*(torch.from_numpy(x).to(self.device) for x in (index, place, kind, slot)))
 
     def copy(self, sources: list[int], targets: list[int]) -> None:
@@ -155,5 +140,4 @@ class Slots:
         for gate in self._gates.values():
             gate[targets, :longest] = gate[sources, :longest]
         self._facts[:, targets] = self._facts[:, sources]
-        for facts in (*self.notes.values(), self.lengths):
-            facts[targets] = facts[sources]
+        self.lengths[targets] = self.lengths[sources]

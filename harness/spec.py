@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import registry
+from harness.plugin_spec import make_strategy, plugin_from_json, plugin_json
 from harness.settings import build, setting, to_json, unknown
 from harness.strategy import Strategy
 from harness.task import Task
@@ -25,7 +26,7 @@ SIZES: dict[str, tuple[int, int, int, int]] = {  # layers, width, heads, context
     "m": (6, 384, 6, 256),
     "gpt2": (12, 768, 12, 1024),
 }
-SCHEMA = 1
+SCHEMA = 2
 DIRECT_BASELINE = Strategy()  # the contract's own defaults are plain next-token training
 
 
@@ -123,9 +124,13 @@ class RunSpec:
     def learner_fingerprint(self) -> str:
         """Of what is trained, without how it is asked and without the seed."""
         spec = self.to_json()
-        spec["strategy"] = plugin_json(self.strategy, asked=False)
+        spec["strategy"] = plugin_json(self.strategy.learner(), asked=False)
         spec["task"] = plugin_json(self.task, asked=False)
         return digest({k: v for k, v in spec.items() if k not in ("infer", "seed")})
+
+    def as_learner(self) -> RunSpec:
+        """The run of what is trained, asked as it was taught: the same whoever asks it in another way."""
+        return dataclasses.replace(self, strategy=self.strategy.learner())
 
     @property
     def alphabet(self) -> str:
@@ -140,13 +145,6 @@ class RunSpec:
         return dataclasses.replace(
             self, strategy=phase.strategy, task=phase.task, train=phase.train, infer=InferSpec(), pretraining=None
         )
-
-
-def plugin_json(plugin: Strategy | Task, *, asked: bool = True) -> dict[str, Any]:
-    """A plugin as name, version and settings; without its ask-settings if ``asked`` is False."""
-    left_out = set() if asked else {f.name for f in dataclasses.fields(plugin) if f.metadata.get("when") == "ask"}
-    values = {k: v for k, v in to_json(plugin).items() if k not in left_out}
-    return {"name": registry.plugin_name(plugin), "version": plugin.version, **values}
 
 
 def phase_json(phase: Phase) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def _grouped(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Phase:
     made_task: Task = build(registry.find("task", task), groups["task"], prefix=f"{prefix}task")
-    made_strategy: Strategy = build(registry.find("strategy", strategy), groups["strategy"], prefix=f"{prefix}strategy")
+    made_strategy = make_strategy(strategy, groups["strategy"], task=made_task, prefix=f"{prefix}strategy")
     train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
     missing = made_strategy.needs() - made_task.offers()
     if missing:
@@ -262,9 +260,5 @@ def _phase_from_json(spec: Mapping[str, Any]) -> Phase:
     plugins = {}
     kinds: tuple[registry.Kind, ...] = ("strategy", "task")
     for kind in kinds:
-        values = dict(spec[kind])
-        cls = registry.find(kind, values.pop("name"))
-        if values.pop("version", None) != cls.version:
-            raise ValueError(f"{kind} {spec[kind]['name']} is at version {cls.version}, the spec was written by another")
-        plugins[kind] = build(cls, values, prefix=kind)
+        plugins[kind] = plugin_from_json(kind, spec[kind], prefix=kind)
     return Phase(strategy=plugins["strategy"], task=plugins["task"], train=build(TrainSpec, spec["train"], prefix="train"))

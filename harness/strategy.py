@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text, shown
 from harness.settings import setting
-from harness.wants import GREEDY, Extend, Generate, Likelihood, OutOfBudget, Row, Sampler, Score, Solver, Start
+from harness.wants import GREEDY, Extend, Generate, Holding, Likelihood, OutOfBudget, Row, Sampler, Saying, Score, Solver, Start
+from harness.woven import KINDS, NOTHING, PAUSE, SPECIAL, TEXT, THOUGHT, IntArray, Sight, View, Woven, plain_weave
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,76 +23,14 @@ if TYPE_CHECKING:
     from harness.backbone import Backbone
     from harness.cells import Cells, Reads
     from harness.feed import Look
+    from harness.search_wants import ValueSpec
     from harness.slots import Slots
     from harness.task import Task
 
 __all__ = [
-    "KINDS", "NOTHING", "PAUSE", "TEXT", "THOUGHT", "Sight", "Strategy", "View", "Woven", "plain_weave", "setting", "think_aloud",
+    "KINDS", "NOTHING", "PAUSE", "SPECIAL", "TEXT", "THOUGHT", "IntArray", "Sight", "Strategy", "View", "Woven", "plain_weave",
+    "setting", "think_aloud",
 ]  # fmt: skip
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-KINDS: tuple[str, ...] = ("text", "thought", "pause", "special")
-TEXT, THOUGHT, PAUSE, SPECIAL = range(4)
-NOTHING = -(1 << 30)
-
-
-@dataclass(frozen=True, slots=True)
-class Woven:
-    """The cells that text tokens become, in arrays over all cells (M,). Each token's cells stand together, in order.
-
-    source: index of the text token; kind: one of KINDS' indices; embed: vocabulary id whose embedding is the input, or -j for
-    the j-th inserted-only special; added: a second one that is added, or NOTHING; position: row of the position table, or
-    NOTHING for the cell's index in its sequence;
-    slot: number of the thought at its place (0: the text token itself); read: the next text token's distribution is read
-    here (the last read of a token ends what must be fed before the next token is known; cells behind it are owed);
-    taught: the next text token is a target here in training.
-    """
-
-    source: IntArray
-    kind: IntArray
-    embed: IntArray
-    added: IntArray
-    position: IntArray
-    slot: IntArray
-    read: BoolArray
-    taught: BoolArray
-
-
-def plain_weave(ids: IntArray, places: IntArray) -> Woven:
-    """Text as it is: one cell a token, read and taught there."""
-    n, yes = np.arange(len(ids)), np.ones(len(ids), dtype=bool)
-    zero = np.zeros(len(ids), dtype=np.int64)
-    return Woven(n, zero, ids, np.full_like(zero, NOTHING), places, zero, yes, yes)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Facts about cells for `sight`, each a tensor (B, N): their index in the sequence, place, kind and slot.
-
-    Padding has index -1 among queries and an index beyond every query's among keys.
-    """
-
-    index: Tensor
-    place: Tensor
-    kind: Tensor
-    slot: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """Who sees whom, for queries Q and keys K: boolean tensors (B, 1 or heads, Q, K), or None for the plain case.
-
-    look: the pair is attended (None: causal). learn_kv: False stops the gradient into the pair's key and value. learn_state:
-    False stops it at the state behind them, while the key and value weights still learn. gated: pairs to whose scores the
-    strategy's key bias is added.
-    """
-
-    look: Tensor | None = None
-    learn_kv: Tensor | None = None
-    learn_state: Tensor | None = None
-    gated: Tensor | None = None
 
 
 def think_aloud(row: Row, mark: Special, cap_tokens: int, sampler: Sampler) -> Solver[Row]:
@@ -215,11 +153,19 @@ class Strategy:
         row: Row = yield Start(self.prompt(question))
         return row
 
+    def saying(self, question: Question) -> Saying | None:
+        """What an attempt says, if it is one thing after another, so that a search may branch anywhere; None: it is not.
+
+        Whoever overrides `attempt` with more than one Generate overrides this to return None.
+        """
+        mark = self.answer_mark()
+        return Saying(question.answer_cap_tokens + (0 if mark is None else question.lines_cap_tokens), mark)
+
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Finish one completion from a started row: worked lines up to the mark, if there is one, and the answer."""
-        mark = self.answer_mark()
-        cap = question.answer_cap_tokens + (0 if mark is None else question.lines_cap_tokens)
-        completion: Completion = yield Generate(row, cap, sampler, mark=mark)
+        said = Strategy.saying(self, question)
+        assert said is not None
+        completion: Completion = yield Generate(row, said.cap_tokens, sampler, mark=said.mark)
         return completion
 
     def solve(self, question: Question) -> Solver[Answer]:
@@ -237,7 +183,25 @@ class Strategy:
         likelihoods: list[Likelihood] = yield Score(row, continuations)
         return likelihoods
 
+    def holding(self, question: Question) -> Holding:
+        """What a problem holds at most while it is solved or scored; relied on where memory is bounded."""
+        said = self.saying(question)
+        return Holding(1, None if said is None else said.cap_tokens)
+
     # Optional
+
+    def learner(self) -> Strategy:
+        """Whose training this is: its own, or that of a base which it asks in another way."""
+        return self
+
+    @classmethod
+    def left_open(cls, task: Task) -> Mapping[str, str]:
+        """The strategies, by name, that settings which are strategies take where none is named."""
+        return {}
+
+    def value_spec(self) -> ValueSpec | None:
+        """The value model that it wants to be there when it is asked; None: none."""
+        return None
 
     def parts(self, config: Any) -> Mapping[str, nn.Module]:
         """Extra modules (gates, heads), given the GPT-2 config; initialised from a seed of their own, saved and counted."""

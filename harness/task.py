@@ -44,7 +44,7 @@ class Task:
         return {}
 
     def offers(self) -> frozenset[str]:
-        """What strategies may need of it: "prompt" (a question stands before the answer), "worked_lines"."""
+        """What strategies may need of it: "prompt" (a question stands before the answer), "worked_lines", "checker"."""
         return frozenset({"prompt"})
 
     def alphabet(self) -> str:
@@ -71,6 +71,26 @@ class Task:
     def grade(self, problem: Problem, answer: str | None) -> float:
         """1.0 for a right answer, else 0.0 (or a share of the points); None, no answer, is 0."""
         return float(answer is not None and answer == problem.key.answer)
+
+    def solves(self, question: str, answer: str | None) -> bool:
+        """Whether an answer is right, by the question alone: for tasks that offer a "checker"."""
+        raise NotImplementedError(f"{type(self).__name__} has no checker")
+
+    def canonical(self, answer: str) -> str:
+        """The form in which equal answers are equal, for votes."""
+        return answer
+
+    def leads_on(self, problem: Problem, lines: Sequence[str]) -> bool:
+        """Whether a right answer can still come of these worked lines: here, if they are the key's first ones."""
+        return tuple(lines) == problem.key.lines[: len(lines)]
+
+    def grammar(self) -> Mapping[str, str]:
+        """What an answer ("answer") and one worked line ("line") may look like, as regular expressions; {}: nothing is known.
+
+        Of the form alone: no arithmetic, and nothing of a question or its key. Every key matches in full. "line" may be missing.
+        They may hold what `harness.grammar` follows: characters, classes, ``(?:..)``, ``|`` and repetition.
+        """
+        return {}
 
     def parse(self, text: str) -> str:
         """A typed question as this task's prompt (`ask`): "12+34" -> "12+34="; ValueError says what is legal."""

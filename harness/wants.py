@@ -32,7 +32,8 @@ class Sampler:
     """How the next token is chosen. temperature 0: the most probable one; the other defaults truncate nothing.
 
     min_p: least probability, as a share of the most probable token's (Nguyen 2407.01082, section 3). typical: mass of the
-    tokens kept, those whose surprise is nearest to the entropy first, in (0, 1] (Meister 2202.00666, equation 12).
+    tokens kept, those whose surprise is nearest to the entropy first, in (0, 1] (Meister 2202.00666, equation 12). grammar: the
+    pattern (`harness.grammar`) of all that may be said from where the answer begins; what it forbids has no probability.
     """
 
     temperature: float = 0.0
@@ -40,9 +41,30 @@ class Sampler:
     top_p: float = 1.0
     min_p: float = 0.0
     typical: float = 1.0
+    grammar: str | None = None
 
 
 GREEDY = Sampler()
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """What an attempt says in one go: at most ``cap_tokens``, up to and including ``mark`` as thought; ``joint`` stands between
+    its worked lines, where a search may look and choose."""
+
+    cap_tokens: int
+    mark: Special | None = None
+    joint: str = ";"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a problem holds at most, solved or scored: ``rows`` at once, in each of them ``said_tokens`` behind the prompt (None:
+    up to the context), and ``inserted`` tokens that are no text."""
+
+    rows: int = 1
+    said_tokens: int | None = None
+    inserted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +78,11 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """-> Row. Feed a prompt; the next token's distribution stands ready afterwards."""
+    """-> Row. Feed a prompt; the next token's distribution stands ready afterwards. verifies: the row is an evaluator's, and
+    whatever is fed to it is charged as verification."""
 
     text: Text
+    verifies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +118,8 @@ class Generate:
     role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded. mark: what is said up to and
     including this special is thought, what comes after has the ``role``. until: strings that stop it too, the last token fed;
     the completion's pieces end before the string. without: specials that are not said here; their probability is shared out
-    among the other tokens.
+    among the other tokens. after, after_nats: what was said before this, where it is the rest of an attempt: grammars go on from
+    there, and the completion's log-probability is that of all.
     """
 
     row: Row
@@ -105,6 +130,8 @@ class Generate:
     mark: Special | None = None
     until: tuple[str, ...] = ()
     without: tuple[Special, ...] = ()
+    after: tuple[int, ...] = ()
+    after_nats: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +186,11 @@ class Spell:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """-> list[Row]: ``count`` rows that continue from this one; the first is the row itself."""
+    """-> list[Row]: ``count`` rows that continue from this one, the first is the row itself. verifies: the others, see Start."""
 
     row: Row
     count: int
+    verifies: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ INIT_STD = 0.02  # GPT-2's
 
 
 def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
-    """A fresh (or pretrained, if spec.path is set) GPT-2 for this strategy and alphabet."""
+    """A fresh (or pretrained, if spec.path is set) GPT-2 for what this strategy learns by, and an alphabet."""
+    strategy = strategy.learner()
     model = _pretrained(spec, alphabet) if spec.path else _fresh(spec, alphabet, seed)
     own = model.config.n_positions
     context = own if spec.path and spec.context_tokens is None else min(spec.shape[3], own)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from harness.problem import SEP, Completion, Piece, Problem, Question, Special, Text
 from harness.strategy import Strategy, setting, think_aloud
 from harness.task import Task
-from harness.wants import GREEDY, Likelihood, Row, Sampler, Solver, Start
+from harness.wants import GREEDY, Holding, Likelihood, Row, Sampler, Saying, Solver, Start
 from strategies._lines import check_cap, fillers, given_lines, lines_of, mean_over, shuffled
 from strategies._prompting import Settings, answer_of, answered, opened, talked, wording
 
@@ -120,14 +120,28 @@ class ChainOfThought(Strategy):
         row = yield from self.start(question)
         return (yield from self._thought(question, row, GREEDY))
 
+    def saying(self, question: Question) -> Saying | None:
+        """Its own lines and the answer in one go; None where lines are given, or a conversation is held."""
+        if self._converses(question) or (self.answer_mark() is None and not self.plain):
+            return None
+        return super().saying(self._capped(question))
+
+    def _capped(self, question: Question) -> Question:
+        return replace(question, lines_cap_tokens=self.cap_tokens or question.lines_cap_tokens)
+
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Its own lines and the answer in one completion; where lines are given, the answer alone."""
         if self._converses(question):
             return (yield from answered(self.prompting, question, row, sampler))
         if self.answer_mark() is None:  # given lines, or none
             row = yield from self._thought(question, row, sampler)
-        capped = replace(question, lines_cap_tokens=self.cap_tokens or question.lines_cap_tokens)
-        return (yield from super().attempt(capped, row, sampler))
+        return (yield from super().attempt(self._capped(question), row, sampler))
+
+    def holding(self, question: Question) -> Holding:
+        """Samples side by side; given lines may be fillers, which are no text."""
+        lines = self.cap_tokens or question.lines_cap_tokens
+        said = None if self._converses(question) else lines + 1 + question.answer_cap_tokens
+        return Holding(self.samples, said, lines)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Log-likelihoods behind greedy lines, or of the mean probability over sampled ones."""

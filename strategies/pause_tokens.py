@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.problem import MAX_THOUGHTS, THOUGHTS, Piece, Problem, Question, Text
+from harness.problem import MAX_THOUGHTS, THOUGHTS, Piece, Problem, Question, Text, Tokens
 from harness.strategy import Strategy, Woven, setting
 from harness.task import Task
-from harness.wants import Likelihood, Score, Solver, Start
+from harness.wants import Holding, Likelihood, Score, Solver, Start
 from strategies import _pauses
 from strategies._pauses import PAUSE_PIECE, is_window
 
@@ -130,6 +131,14 @@ class PauseTokens(Strategy):
         row = yield Start(self._scattered(super().prompt(question), rng, fixed=1))
         likelihoods: list[Likelihood] = yield Score(row, tuple(self._scattered(c, rng, fixed=0) for c in continuations))
         return likelihoods
+
+    def holding(self, question: Question) -> Holding:
+        """In windows, pauses between the tokens too."""
+        held = super().holding(question)
+        if not self.ask_inserted or not isinstance(question.text, Tokens):
+            return held
+        tokens = len(question.text.ids) + question.answer_cap_tokens
+        return replace(held, inserted=ceil(self.ask_inserted * tokens) + 2)
 
     def _scattered(self, text: Text, rng: np.random.Generator, *, fixed: int) -> Text:
         """Pauses at random places, the text whole and its last token last."""

@@ -1,6 +1,6 @@
-"""sampling: what is left in the output softmax of a model that is taught as direct: drawn answers, and CoT decoding.
+"""sampling: what is left in the output softmax: one drawn answer, or CoT decoding over the first tokens.
 
-Knows how an answer is sought, by samplers and by forked rows; lessons, cells and passes are the contract's defaults.
+Knows how an answer is sought, by samplers and by forked rows; everything that is taught is the base's.
 """
 
 from __future__ import annotations
@@ -11,25 +11,29 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
+from harness.growing import STOPS, Growing
 from harness.problem import END, Answer, Completion, Piece, Question, Tokens
-from harness.strategy import Strategy, setting
-from harness.wants import Drop, Extend, Fork, Gather, Note, OutOfBudget, Peek, Room, Row, Sampler, Solver, Spell
+from harness.search import Search, split_saying
+from harness.search_wants import Spent
+from harness.strategy import setting
+from harness.wants import Drop, Extend, Fork, Gather, Note, OutOfBudget, Peek, Room, Row, Sampler, Saying, Solver, Spell
 
 Draft = tuple[Completion, float]  # with its confidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Strategy):
-    """Sampling: one drawn answer, or CoT decoding; taught as direct, so that only asking differs.
+class Sampling(Search):
+    """Sampling: one drawn answer, or CoT decoding.
 
     CoT decoding (branches above 0): the most probable first tokens are each continued greedily (the samplers' settings have no
     effect), and the answer with the greatest mean of p(top 1) - p(top 2) over its tokens wins, END apart; of equals, the more
-    probable first token's. The first token's margin is the same for all. A branch that met its cap or the budget's end
-    wins only where none ended. Likelihoods are the untruncated model's. Over direct alone as yet: it wraps no other strategy.
+    probable first token's. Where the base says worked lines first, the answer's tokens are those behind them. A branch that met
+    its cap or the budget's end wins only where none ended. Likelihoods are the untruncated model's.
     """
 
+    version = 2
     source = "Wang & Zhou 2402.10200, section 2.2 (CoT decoding); min-p: Nguyen 2407.01082; typical: Meister 2202.00666"
-    neutral: ClassVar[Mapping[str, Any]] = {"temperature": 0.0, "branches": 0}
+    neutral: ClassVar[Mapping[str, Any]] = {"temperature": 0.0, "branches": 0, "grammar": False}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
         {"top_k": 4, "top_p": 0.9}, {"min_p": 0.1}, {"typical": 0.8}, {"branches": 1}, {"branches": 5},
     )  # fmt: skip
@@ -42,36 +46,57 @@ class Sampling(Strategy):
     typical: float = setting(1.0, when="ask", doc="draw among the most typical tokens of this mass", low=1e-9, high=1.0)
     branches: int = setting(0, when="ask", doc="CoT decoding over so many first tokens; 0: sampling", low=0, high=64)
 
+    def __post_init__(self) -> None:
+        if self.grammar and self.branches:
+            raise ValueError("grammar: CoT decoding follows the model's own most probable tokens; legal with branches: false")
+
     @property
-    def sampler(self) -> Sampler:
-        """As the settings have it."""
-        return Sampler(self.temperature, self.top_k, self.top_p, self.min_p, self.typical)
+    def splits(self) -> bool:
+        """CoT decoding branches on the first token."""
+        return self.branches > 0
 
-    def solve(self, question: Question) -> Solver[Answer]:
+    def rows(self) -> int:
+        """The branches."""
+        return max(1, self.branches)
+
+    def searched(self, question: Question, row: Row, tree: Growing) -> Solver[Answer]:
         """One drawn answer, or the branches' most confident one."""
-        try:
-            row = yield from self.start(question)
-            if self.branches:
-                completion = yield from self._most_confident(question, row)
-            else:
-                completion = yield from self.attempt(question, row, self.sampler)
-        except OutOfBudget:
-            completion = Completion((), (), 0.0, "budget")
-        return Answer(self.read(completion), completion)
+        if self.branches:
+            return (yield from self._most_confident(question, row, tree))
+        plain = Sampler(self.temperature, self.top_k, self.top_p, self.min_p, self.typical)
+        sampler = yield from self.sampler(question, plain)
+        completion = yield from self.asked.attempt(question, row, sampler)
+        return tree.chosen(_ended(tree, completion, (yield Spent((row,)))[0]))
 
-    def _most_confident(self, question: Question, row: Row) -> Solver[Completion]:
-        """CoT decoding from a started row; notes every branch's confidence."""
+    def _most_confident(self, question: Question, row: Row, tree: Growing) -> Solver[Answer]:
+        """CoT decoding from a started row; every branch's confidence is its value, and noted."""
+        said = split_saying(self.asked, question)
         room: int = yield Room(row)
-        cap = min(question.answer_cap_tokens, room)
+        assert said is not None
+        cap = min(said.cap_tokens, room)
         if cap <= 0:
-            return Completion((), (), 0.0, "cap")
+            return tree.chosen(_ended(tree, Completion((), (), 0.0, "cap"), 0))
         best: list[tuple[int, float]] = yield Peek(row, max(self.branches, 2))
         first = best[: self.branches]
         rows: list[Row] = yield Fork(row, len(first))
-        both = zip(rows, first, strict=True)
-        drafts: list[Draft] = yield Gather(tuple(_greedy_from(r, token, nats, _margin(best), cap) for r, (token, nats) in both))
+        tree.nodes[0].flops += (yield Spent((row,)))[0]
+        numbers = [tree.add(0) for _ in first]
+        both = zip(rows, first, numbers, strict=True)
+        mark = Saying(cap, said.mark)
+        solvers = (_greedy_from(r, token, nats, _margin(best), mark, tree, number) for r, (token, nats), number in both)
+        drafts: list[Draft] = yield Gather(tuple(solvers))
         yield Note("confidence", [confidence for _, confidence in drafts])
-        return max(drafts, key=lambda draft: (("cap", "budget", "end").index(draft[0].stop), draft[1]))[0]
+        for number, (completion, confidence) in zip(numbers, drafts, strict=True):
+            tree.end(number, completion).value = confidence
+        winner = max(zip(drafts, numbers, strict=True), key=lambda d: (STOPS.index(d[0][0].stop), d[0][1]))
+        return tree.chosen(winner[1])
+
+
+def _ended(tree: Growing, completion: Completion, flops: int) -> int:
+    """A whole attempt as a node of its own."""
+    number = tree.add(0, completion.text, flops=flops)
+    tree.end(number, completion)
+    return number
 
 
 def _margin(best: Sequence[tuple[int, float]]) -> float:
@@ -79,12 +104,15 @@ def _margin(best: Sequence[tuple[int, float]]) -> float:
     return math.exp(best[0][1]) - math.exp(best[1][1])
 
 
-def _greedy_from(row: Row, token: int, nats: float, margin: float, cap_tokens: int) -> Solver[Draft]:
+def _greedy_from(row: Row, token: int, nats: float, margin: float, saying: Saying, tree: Growing, number: int) -> Solver[Draft]:
     """Say a token, then the most probable ones, as Generate does: END and the last one at the cap are not fed. Drops the row."""
     ids, margins, total_nats, stop = [token], [margin], nats, "cap"
+    role, answered = ("answer" if saying.mark is None else "thought"), 0
     try:
-        while (yield Spell(ids[-1:]))[-1] != END and len(ids) < cap_tokens:
-            yield Extend(row, (Piece(Tokens((ids[-1],)), "answer"),))
+        while (last := (yield Spell(ids[-1:]))[-1]) != END and len(ids) < saying.cap_tokens:
+            yield Extend(row, (Piece(Tokens((ids[-1],)), role),))  # type: ignore[arg-type]
+            if last == saying.mark and role == "thought":
+                role, answered = "answer", len(ids)
             best: list[tuple[int, float]] = yield Peek(row, 2)
             ids.append(best[0][0])
             margins.append(_margin(best))
@@ -93,7 +121,8 @@ def _greedy_from(row: Row, token: int, nats: float, margin: float, cap_tokens: i
         stop = "budget"
     pieces = yield Spell(ids)
     ended = pieces[-1] == END
+    tree.nodes[number].said, tree.nodes[number].flops = "".join(map(str, pieces)), (yield Spent((row,)))[0]
     yield Drop(row)
-    margins = margins[:-1] if ended else margins
+    margins = (margins[:-1] if ended else margins)[answered:]
     said = Completion(pieces[:-1] if ended else pieces, tuple(ids), total_nats, "end" if ended else stop, END if ended else None)
     return said, fmean(margins) if margins else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.problem import BOT, EOT, MAX_THOUGHTS, THOUGHTS, Completion, Piece, Question, Special, Text
 from harness.strategy import NOTHING, PAUSE, TEXT, THOUGHT, Sight, Strategy, View, Woven, plain_weave, setting
-from harness.wants import Fork, Gather, Likelihood, Row, Sampler, Solver
+from harness.wants import Fork, Gather, Holding, Likelihood, Row, Sampler, Saying, Solver
 from strategies._spans import CLOSE, OPEN, THOUGHT_PIECE, Spans, again_targets, marginal_loss, taught_places, with_spans
 
 if TYPE_CHECKING:
@@ -131,6 +131,14 @@ class ThinkingSpans(Strategy):
             return marginal_loss(logits, cells.targets, think=think, thoughts=self.cap, ponder=self.ponder)
         opening = self.placement == "given"
         return F.cross_entropy(logits, again_targets(cells, column=think, opening=opening))
+
+    def saying(self, question: Question) -> Saying | None:
+        """None: spans stand between its tokens."""
+        return super().saying(question) if self.cap == 0 else None
+
+    def holding(self, question: Question) -> Holding:
+        """A span before every token; likelihoods in as many rows as continuations, which are one."""
+        return Holding(1, None, self.cap * (question.answer_cap_tokens + 1))
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Say the answer, thinking before its tokens wherever a span opens."""

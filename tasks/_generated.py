@@ -36,6 +36,14 @@ def whole_range(name: str, text: str, *, low: int, high: int) -> range:
     return range(first, last + 1)
 
 
+def below(number: int) -> str:
+    """A regular expression for the whole numbers below one from 1 to 100, as people write them."""
+    tens, ones = divmod(number, 10)
+    if not tens:
+        return f"[0-{number - 1}]"
+    return "(?:[0-9]" + f"|[1-{tens - 1}][0-9]" * (tens > 1) + f"|{tens}[0-{ones - 1}]" * (ones > 0) + ")"
+
+
 def content_hash(content: Int) -> NDArray[np.uint64]:
     """A 64-bit hash of each row: (M, K) -> (M,). EMPTY columns at its end change nothing."""
     h = np.full(len(content), GOLDEN)

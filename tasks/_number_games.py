@@ -7,6 +7,7 @@ a negative value can be had without, its sign moved outwards. Knows nothing of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -120,6 +121,85 @@ def lines(numbers: Sequence[int], way: Way) -> tuple[str, ...]:
         x, y = (str(n) if n.denominator == 1 else f"({n})" for n in ((a, b) if first else (b, a)))
         said.append(f"{x}{'/' if sign == chr(92) else sign}{y}={made}" + LEFT.format(" ".join(map(str, left))))
     return *said, expression(numbers, way)
+
+
+STEP: Final = re.compile(r"(\(?\d+(?:/\d+)?\)?)([-+*/])(\(?\d+(?:/\d+)?\)?)=(\d+(?:/\d+)?) \(left: ([0-9/ ]+)\)")
+
+
+def leads_on(numbers: Sequence[int], said: Sequence[str], target: int) -> bool:
+    """Whether worked lines, each of them true and of numbers that are left, leave numbers that can be joined to a target.
+
+    The order of the numbers left is free. An expression as a line can end an attempt only, so it leads nowhere.
+    """
+    left = [Fraction(n) for n in numbers]
+    for line in said:
+        found = STEP.fullmatch(line)
+        if found is None:
+            return False
+        a, b, made = (_fraction(found[i].strip("()")) for i in (1, 3, 4))
+        for used in (a, b):
+            if used is None or used not in left:
+                return False
+            left.remove(used)
+        if a is None or b is None or made is None or made != _made(a, b, found[2]):
+            return False
+        left.append(made)
+        if sorted(left) != sorted(n for word in found[5].split() if (n := _fraction(word)) is not None):
+            return False
+    return _can_make(tuple(sorted(left)), Fraction(target))
+
+
+def _fraction(text: str) -> Fraction | None:
+    """A number that was said; None if it divides by zero or is none."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _made(a: Fraction, b: Fraction, sign: str) -> Fraction | None:
+    """What a step comes to."""
+    if sign == "/":
+        return a / b if b else None
+    return a + b if sign == "+" else a - b if sign == "-" else a * b
+
+
+@lru_cache(maxsize=1 << 16)
+def _can_make(left: tuple[Fraction, ...], target: Fraction) -> bool:
+    """Whether some way joins all numbers to the target."""
+    if len(left) == 1:
+        return left[0] == target
+    for i, j in combinations(range(len(left)), 2):
+        rest = [v for place, v in enumerate(left) if place not in (i, j)]
+        for a, b in ((left[i], left[j]), (left[j], left[i])):
+            made = {_made(a, b, sign) for sign in WHOLE}
+            if any(m is not None and _can_make(tuple(sorted([*rest, m])), target) for m in made):
+                return True
+    return False
+
+
+def grammar(most: int, largest: int, *, fractions: bool) -> dict[str, str]:
+    """The forms of `expression` and of `lines`, as Task.grammar has them, for up to ``most`` numbers up to ``largest``.
+
+    An answer has ``most`` numbers at most, so it ends; parentheses hold two or more of them, and never all. fractions: whether
+    lines hold them.
+    """
+    given, any_whole = (f"[1-9][0-9]{{0,{len(str(n)) - 1}}}" for n in (largest, largest**most))
+    whole = f"(?:0|{any_whole})"
+    value = f"{whole}(?:/{whole})?" if fractions else whole
+    term = rf"(?:{whole}|\({whole}/{whole}\))" if fractions else whole
+    answer = "|".join(_forms(most, given))
+    step = rf"{term}[+*/-]{term}={value} \(left: {value}(?: {value}){{0,{most - 2}}}\)"
+    return {"answer": answer, "line": f"{step}|{answer}"}
+
+
+def _forms(most: int, number: str) -> list[str]:
+    """Regular expressions for expressions of exactly 1, 2, .. ``most`` numbers: each is a first term, a sign, and the rest."""
+    forms, terms = [number], [number]
+    for n in range(2, most + 1):
+        forms.append("|".join([f"{terms[i - 1]}[+*/-](?:{forms[n - i - 1]})" for i in range(1, n)]))
+        terms.append(rf"\((?:{forms[-1]})\)")
+    return forms
 
 
 def lengths(numbers: Int, way: Way) -> tuple[Int, Int]:

@@ -115,12 +115,31 @@ class Arithmetic(Task):
             posed.append(Problem(Question(text, text, answer_cap, lines_cap), key, length, weight))
         return posed
 
+    def grammar(self) -> Mapping[str, str]:
+        """A number as answers are said; a line is of a kind that `_worked` shows for the operations that are asked."""
+        most, minus = self._longest, "-?" if "-" in self.operations else ""
+        digits = max({"+": most + 1, "-": most, "x": 2 * most}[sign] for sign in self.operations)
+        answer, operand, product = _number(digits, minus, reverse=self.answer == "reversed"), _number(most), _number(2 * most)
+        far = f",[0-9]{{1,{most}}}" if self.lines == "detailed" else ""
+        carry, column = (f",[01]{far}", rf"|[0-9]x[0-9]\+[0-8]=[1-8]?[0-9],[0-8]{far}") if far else ("", "")
+        kinds = {
+            "+": rf"[0-9]\+[0-9]\+[01]=1?[0-9]{carry}",
+            "-": f"{operand}>{operand}|[0-9]-[0-9]-[01]=[0-9],[01]{far}",
+            "x": f"[0-9]0{{0,{most - 1}}}>{product}(?:>{product})?{column}",
+        }
+        return {"answer": answer, "line": "|".join([*(kinds[sign] for sign in self.operations), f"={answer}"])}
+
     def parse(self, text: str) -> str:
         """``12+34`` or ``12+34=`` as ``12+34=``; ValueError says what is legal."""
         if not re.fullmatch(rf"(0|[1-9][0-9]*)[{re.escape(self.operations)}](0|[1-9][0-9]*)=?", text):
             legal = ", ".join(f"12{sign}34=" for sign in self.operations)
             raise ValueError(f"not a question of this task: {text!r}; legal: numbers without leading zeros, such as {legal}")
         return text.rstrip("=") + "="
+
+
+def _number(digits: int, minus: str = "", *, reverse: bool = False) -> str:
+    """A regular expression for the whole numbers of up to so many digits; reverse: the last digit first."""
+    return f"(?:0|{minus}[0-9]{{0,{digits - 1}}}[1-9])" if reverse else f"(?:0|{minus}[1-9][0-9]{{0,{digits - 1}}})"
 
 
 @lru_cache(maxsize=8)

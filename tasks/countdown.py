@@ -102,6 +102,10 @@ class Countdown(Generated):
         """One operation a line, then the solution."""
         return _number_games.lines(row[:level], self._way(level, row))
 
+    def grammar(self) -> Mapping[str, str]:
+        """An expression; a line is one operation with what is left, or the expression."""
+        return _number_games.grammar(max(self.levels()), self.largest, fractions=False)
+
     def caps(self) -> tuple[int, int]:
         """Of the longest of all problems' solutions."""
         longest = np.zeros(2, dtype=np.int64)
@@ -119,9 +123,22 @@ class Countdown(Generated):
         numbers, target = self.parse(question).rstrip("=").split(">")
         return _expressions.solves(answer, [int(n) for n in numbers.split(" ")], int(target))
 
+    def offers(self) -> frozenset[str]:
+        """A checker too: the question alone tells whether an answer is right."""
+        return super().offers() | {"checker"}
+
+    def canonical(self, answer: str) -> str:
+        """The same expression in a normal form."""
+        return _expressions.canonical(answer)
+
     def grade(self, problem: Problem, answer: str | None) -> float:
         """1 for any solution, else 0."""
         return float(self.solves(str(problem.question.text), answer))
+
+    def leads_on(self, problem: Problem, lines: Sequence[str]) -> bool:
+        """Whether the numbers that the lines leave can still be joined to the target."""
+        numbers, target = str(problem.question.text).rstrip("=").split(">")
+        return _number_games.leads_on([int(n) for n in numbers.split(" ")], lines, int(target))
 
     def parse(self, text: str) -> str:
         """``2 3 8>18``, with or without ``=``, as a question; ValueError says what is legal."""

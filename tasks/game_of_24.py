@@ -88,6 +88,10 @@ class GameOf24(Generated):
         """One operation a line, then the solution."""
         return _number_games.lines(row[:NUMBERS], _way(row))
 
+    def grammar(self) -> Mapping[str, str]:
+        """An expression; a line is one operation with what is left, fractions among it, or the expression."""
+        return _number_games.grammar(NUMBERS, LARGEST, fractions=True)
+
     def caps(self) -> tuple[int, int]:
         """Of the longest solutions."""
         rows = _solved()[0].tolist()
@@ -98,9 +102,21 @@ class GameOf24(Generated):
         """Whether an answer is right, by the question alone: a checker needs no key. ValueError if it is no question."""
         return _expressions.solves(answer, [int(n) for n in self.parse(question).rstrip("=").split(" ")], TARGET)
 
+    def offers(self) -> frozenset[str]:
+        """A checker too: the question alone tells whether an answer is right."""
+        return super().offers() | {"checker"}
+
+    def canonical(self, answer: str) -> str:
+        """The same expression in a normal form."""
+        return _expressions.canonical(answer)
+
     def grade(self, problem: Problem, answer: str | None) -> float:
         """1 for any solution, else 0."""
         return float(self.solves(str(problem.question.text), answer))
+
+    def leads_on(self, problem: Problem, lines: Sequence[str]) -> bool:
+        """Whether the numbers that the lines leave can still be joined to 24."""
+        return _number_games.leads_on([int(n) for n in str(problem.question.text).rstrip("=").split(" ")], lines, TARGET)
 
     def parse(self, text: str) -> str:
         """``1 3 4 6``, with or without ``=``, as a question; ValueError says what is legal."""

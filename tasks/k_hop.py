@@ -108,6 +108,11 @@ class KHop(Generated):
         path = self._path(level, row)
         return tuple([a + b for a, b in itertools.pairwise(path)])
 
+    def grammar(self) -> Mapping[str, str]:
+        """An element; two of them a line."""
+        element = f"[{LETTERS[: self.elements]}]"
+        return {"answer": element, "line": element * 2}
+
     def caps(self) -> tuple[int, int]:
         """An element with its end; as many lines as there are hops."""
         return 2, 3 * max(self.levels())

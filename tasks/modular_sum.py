@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import ClassVar
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness.task import setting
-from tasks._generated import EMPTY, FACTS, Generated, longest_chain, whole_range
+from tasks._generated import EMPTY, FACTS, Generated, below, longest_chain, whole_range
 from tasks._pairs import Int
 
 
@@ -64,6 +64,11 @@ class ModularSum(Generated):
         """One line for every number but the first: ``3+9=2``, ``2+4=6``."""
         sums = accumulate(row[:level], lambda a, b: (a + b) % self.modulus)
         return tuple([f"{a}+{n}={b}" for (a, b), n in zip(pairwise(sums), row[1:level], strict=True)])
+
+    def grammar(self) -> Mapping[str, str]:
+        """A number below the modulus; a line is one sum of two."""
+        number = below(self.modulus)
+        return {"answer": number, "line": rf"{number}\+{number}={number}"}
 
     def caps(self) -> tuple[int, int]:
         """By the widths of all numbers below the modulus."""

@@ -6,7 +6,7 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar
@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness.task import setting
-from tasks._generated import EMPTY, FACTS, Generated, longest_chain, whole_range
+from tasks._generated import EMPTY, FACTS, Generated, below, longest_chain, whole_range
 from tasks._pairs import Int
 
 SIGNS = "+-x"
@@ -84,6 +84,11 @@ class MultiStep(Generated):
         steps = self._steps(row, level)
         values = self._values(row[0], steps)
         return tuple(f"{a}{sign}{n}={b}" for a, (sign, n), b in zip(values, steps, values[1:], strict=False))
+
+    def grammar(self) -> Mapping[str, str]:
+        """A number below the modulus; a line is one operation on such numbers."""
+        number, signs = below(self.modulus), "|".join(map(re.escape, self.operations))
+        return {"answer": number, "line": f"{number}(?:{signs}){number}={number}"}
 
     def caps(self) -> tuple[int, int]:
         """By the widths of all numbers below the modulus."""

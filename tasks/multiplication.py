@@ -111,6 +111,12 @@ class Multiplication(Task):
             lines.append(f"+{self._said(partial, width)}={self._said(total, width)}" if place else self._said(partial, width))
         return tuple(lines)
 
+    def grammar(self) -> Mapping[str, str]:
+        """A number of as many digits as products have; a line is a partial product, from the second on with the sum so far."""
+        most = 2 * self._lengths()[-1]
+        number = f"(?:0|[1-9][0-9]{{0,{most - 1}}})" if self.numbers == "plain" else f"[0-9]{{2,{most}}}"
+        return {"answer": number, "line": rf"{number}|\+{number}={number}"}
+
     def parse(self, text: str) -> str:
         """``12x34`` or ``12x34=`` as ``12x34=``; ValueError says what is legal."""
         number = "(0|[1-9][0-9]*)" if self.numbers == "plain" else "(0|[0-9]*[1-9])"

@@ -66,6 +66,10 @@ class Parity(Generated):
         so_far = accumulate(row[:level], xor)
         return tuple([f"{place}{bit}>{parity}" for place, bit, parity in zip(LETTERS, row, so_far, strict=False)])
 
+    def grammar(self) -> Mapping[str, str]:
+        """A bit; a line is a place and two bits."""
+        return {"answer": "[01]", "line": f"[{LETTERS[: max(self.levels())]}][01]>[01]"}
+
     def caps(self) -> tuple[int, int]:
         """A bit with its end; five tokens a line."""
         return 2, 5 * max(self.levels())

@@ -103,6 +103,12 @@ class PathStar(Generated):
         back = self._back(level, row)
         return *(back[i : i + 2] for i in range(level - 1)), back[::-1]
 
+    def grammar(self) -> Mapping[str, str]:
+        """A path of names, as short or long as paths are; a line is one step, or the path."""
+        name, lengths = f"[{NAMES[: self.names]}]", self.levels()
+        path = f"{name}{{{min(lengths)},{max(lengths)}}}"
+        return {"answer": path, "line": f"{name}{name}|{path}"}
+
     def caps(self) -> tuple[int, int]:
         """Of the longest arm."""
         longest = max(self.levels())

@@ -6,6 +6,7 @@ Knows nothing of models or strategies, nor how the harness asks; splits and stre
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,6 +75,11 @@ class Permutations(Generated):
     @property
     def _joint(self) -> str:
         return "" if self.group == "S3" else "."
+
+    def grammar(self) -> Mapping[str, str]:
+        """A permutation, in S5 five letters of which some may be equal; a line is a product of two."""
+        one = "[a-f]" if self.group == "S3" else "[a-e]{5}"
+        return {"answer": one, "line": f"{one}{re.escape(self._joint)}{one}>{one}"}
 
     def caps(self) -> tuple[int, int]:
         """All permutations of a group are spelled with as many letters."""

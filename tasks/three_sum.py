@@ -118,6 +118,11 @@ class ThreeSum(Generated):
             lines.append(f"{a}{b}{total}{'FT'[there]}")
         return *lines, f"={'FT'[row[0]]}"
 
+    def grammar(self) -> Mapping[str, str]:
+        """T or F; a line is a pair's letters, sum, and whether it lacks a tuple that is there, or the answer."""
+        letter, digits = f"[{LETTERS[: max(self.levels())]}]", f"[0-{self.modulus - 1}]{{{self.dimension}}}"
+        return {"answer": "[TF]", "line": f"{letter}{letter}{digits}[TF]|=[TF]"}
+
     def caps(self) -> tuple[int, int]:
         """One letter; a line for each pair of the most tuples."""
         return 2, comb(max(self.levels()), 2) * (self.dimension + 4) + 3

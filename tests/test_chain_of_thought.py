@@ -18,7 +18,7 @@ from harness.evaluate import gold_text, library_of, oracle_of
 from harness.meter import CLASSES
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Question
 from harness.session import Job
-from harness.slots import FACTS
+from harness.trace import FACTS
 from harness.spec import make_spec
 from harness.strategy import PAUSE
 from harness.stream import encode

@@ -15,7 +15,7 @@ from harness.evaluate import oracle_of
 from harness.meter import CLASSES
 from harness.problem import Completion, Key, Problem, Question
 from harness.session import Job
-from harness.slots import FACTS
+from harness.trace import FACTS
 from harness.task import Task
 
 BYTES = make_alphabet("bytes")

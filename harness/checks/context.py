@@ -21,7 +21,7 @@ from torch import Tensor
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells
-from harness.evaluate import bit_stable, library_of, oracle_of
+from harness.evaluate import bit_stable, library_of, oracle_of, referee_of
 from harness.feed import Batch, Feed
 from harness.problem import ROLES, Piece, Problem, Question, Text, Tokens
 from harness.session import Job, Outcome, Session
@@ -152,7 +152,9 @@ class Context:
     def solve(self, jobs: Sequence[Job], *, rows: int = 128, backbone: Backbone | None = None) -> dict[str, Outcome]:
         """Outcomes by the jobs' names. A job without an oracle is told the first problem's key."""
         oracle, examples = oracle_of(self.task, self.problems[0]), library_of(self.spec)
-        given = [dataclasses.replace(job, oracle=job.oracle or oracle, examples=examples) for job in jobs]
+        referee, rows = referee_of(self.task, self.problems[0].question), self.strategy.holding(self.problems[0].question).rows
+        told: dict[str, Any] = {"examples": examples, "referee": referee, "rows": rows}
+        given = [dataclasses.replace(job, oracle=job.oracle or oracle, **told) for job in jobs]
         return {o.job.name: o for o in Session(backbone or self.backbone, rows=rows).run(given)}
 
     def machine_is_exact(self) -> bool:

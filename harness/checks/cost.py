@@ -14,12 +14,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.backbone import Backbone
-from harness.checks.context import Context, NotApplicable, trained_states
+from harness.checks.context import Context, trained_states
+from harness.instant import VALUED
 from harness.meter import CLASSES, Ledger
 from harness.problem import Answer, Question
 from harness.session import Job, Outcome
-from harness.slots import FACTS
 from harness.strategy import PAUSE, THOUGHT
+from harness.trace import FACTS
 from harness.wants import Start
 
 
@@ -33,7 +34,7 @@ def meter_is_recount(context: Context) -> None:
             "backbone's own blocks, head and parts only, so that the meter sees everything"
         )
         assert counted["flops"] == ledger.by_class(), f"{name}: booked {ledger.by_class()}, recounted {counted['flops']}: {mend}"
-        for fact in ("text_tokens", "woven_tokens", "peak_kv_bytes"):
+        for fact in sorted(counted.keys() - {"flops"}):
             booked = getattr(ledger, fact)
             assert counted[fact] == booked, f"{name}: {fact} booked {booked}, recounted {counted[fact]}: {mend}"
 
@@ -43,22 +44,26 @@ def _solver(context: Context, question: Question) -> Any:
 
 
 def recount(context: Context, outcome: Outcome) -> dict[str, Any]:
-    """FLOPs by class and tokens, from the trace of one row and the model's shape."""
+    """FLOPs by class and tokens, from the trace and the model's shape; the bytes held, where all is one row."""
     model, passes = context.backbone.model.config, context.strategy.passes()
     outputs = len(context.alphabet.head_ids(context.strategy.sayable()))
     cells = [dict(zip(FACTS, cell, strict=True)) for cell in outcome.trace.cells]
-    places = [cell["place"] for cell in cells]
-    said = [cell["place"] for cell in cells if cell["kind"] not in (THOUGHT, PAUSE) and cell["slot"] == 0]
-    if places != sorted(places) or len(set(said)) < len(said):  # a row has one text token at a place
-        raise NotApplicable("the trace holds several rows, whose cells do not say how many stand before them")
     flops, (per_cell, per_read) = dict.fromkeys(CLASSES, 0), _asked_parts(context)
-    for count, cell in enumerate(cells, 1):
-        blocks = passes * model.n_layer * (24 * model.n_embd**2 + 4 * model.n_embd * count)
+    for cell in cells:
+        blocks = passes * model.n_layer * (24 * model.n_embd**2 + 4 * model.n_embd * (cell["index"] + 1))
         reads = 2 * model.n_embd * outputs + per_read if cell["read"] else 0
         flops[CLASSES[cell["charge"]]] += blocks + per_cell + reads
+    flops["verify"] += _values_asked(outcome) * (context.backbone.value.flops_per_state if context.backbone.value else 0)
     woven = sum(cell["kind"] in (THOUGHT, PAUSE) for cell in cells)
-    kv_bytes = len(cells) * 2 * model.n_layer * passes * model.n_embd * 4
-    return {"flops": flops, "text_tokens": len(cells) - woven, "woven_tokens": woven, "peak_kv_bytes": kv_bytes}
+    facts = {"flops": flops, "text_tokens": len(cells) - woven, "woven_tokens": woven}
+    if [cell["index"] for cell in cells] == list(range(len(cells))):  # one row that never went back
+        facts["peak_kv_bytes"] = len(cells) * 2 * model.n_layer * passes * model.n_embd * 4
+    return facts
+
+
+def _values_asked(outcome: Outcome) -> int:
+    """How often a value model was asked: once for each state that it rated."""
+    return len(outcome.trace.notes.get(VALUED, ()))
 
 
 def _asked_parts(context: Context) -> tuple[int, int]:

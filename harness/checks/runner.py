@@ -16,6 +16,7 @@ from harness import registry
 from harness.checks import contract, cost, model, tasks, training
 from harness.checks.context import PLAIN, Context, NotApplicable
 from harness.checks.outsider import Sums
+from harness.plugin_spec import with_bases
 from harness.settings import build, unknown
 from harness.strategy import Strategy
 from harness.task import Task
@@ -116,7 +117,7 @@ class Bench:
 
     def context(self, strategy: Strategy, task: Task, strategy_name: str = "", task_name: str = "") -> Context:
         """A strategy on a task."""
-        return Context(strategy, task, strategy_name, task_name, self.folder, self.exact)
+        return Context(with_bases(strategy, task), task, strategy_name, task_name, self.folder, self.exact)
 
     def wanted(self, checks: Sequence[C]) -> list[C]:
         """Those of the checks that are to run."""
@@ -139,7 +140,7 @@ class Bench:
             yield judged(plugin_check, partial(plugin_check, strategy, name), strategy=name, known=strategy.known_failures)
         fitting = 0
         for task_name, task in tasks.items():
-            lacking = strategy.needs() - task.offers()
+            lacking = with_bases(strategy, task).needs() - task.offers()
             if lacking:
                 why = f"the task does not offer {', '.join(sorted(lacking))}"
                 yield CheckResult("needs", name, task_name, "skipped", why, 0.0, "The task offers what the strategy needs.")
