@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["load_runs", "make_spec", "run"]
 
 
-def run(spec: RunSpec, *, results: str | Path = "results", again: bool = False, device: str = "cpu") -> dict[str, Any]:
+def run(
+    spec: RunSpec,
+    *,
+    results: str | Path = "results",
+    again: bool = False,
+    device: str = "cpu",
+    max_kv_bytes: int | None = None,
+) -> dict[str, Any]:
     """Train and evaluate, or return the record that is there: run.json's content with ``timing`` added.
 
     Raises ValueError for anything that the caller can mend; the message says how.
@@ -25,7 +32,7 @@ def run(spec: RunSpec, *, results: str | Path = "results", again: bool = False, 
         return record
     from harness.runs import run as run_spec
 
-    return run_spec(spec, results=Path(results), again=again, device=device)
+    return run_spec(spec, results=Path(results), again=again, device=device, max_kv_bytes=max_kv_bytes)
 
 
 def load_runs(path: str | Path = "results") -> pd.DataFrame:

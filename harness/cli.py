@@ -17,6 +17,11 @@ RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout; all else goes to stderr.")
+MAX_KV_BYTES = click.option(
+    "--max-kv-bytes",
+    type=click.IntRange(1),
+    help="Most bytes of keys and values when asking; problems wait.  [default: none]",
+)
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
@@ -81,6 +86,7 @@ def cli() -> None:
 @click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
 @click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
 @click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@MAX_KV_BYTES
 @RESULTS
 @DEVICE
 @JSON
@@ -99,6 +105,7 @@ def run(
     again: bool,
     dry_run: bool,
     checkpoint_s: float,
+    max_kv_bytes: int | None,
     results: Path,
     device: str,
     as_json: bool,
@@ -119,7 +126,9 @@ def run(
         show.print_plan(plan(spec), as_json=as_json)
         return
     with show.Bars() as bars:
-        record = run_spec(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=bars)
+        record = run_spec(
+            spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=bars, max_kv_bytes=max_kv_bytes
+        )
     if made:
         show.to_stderr(made.line(record))
     if as_json:

@@ -29,8 +29,9 @@ from harness.problem import END, SAYABLE, Special
 CHARACTERS: Mapping[Special, str] = {special: chr(0xE000 + i) for i, special in enumerate((END, *SAYABLE))}
 UNDECODABLE = "\ufffd"  # what decoding puts in place of bytes that are no text
 UNKNOWN, ENDS = -1, -2  # keys beside interegular's own, which are 0 or more: a character that no text has, and END
-# What re and interegular would both take, but not in one sense, or take with lookaround; escapes are blanked out before.
-NOT_SHARED = re.compile(r"\(\?(?!:)|\[\^?\]|\{\}")
+ESCAPE, CLASS = re.compile(r"\\.", re.DOTALL), re.compile(r"\[\^?+[^\]]+\]")
+# What interegular takes in another sense than re, escapes and classes apart: flags, lookaround, ``[]a]``, ``a{}``, ``a++``.
+NOT_SHARED = re.compile(r"\(\?(?!:)|\[|\{\}|[*+?}]\+")
 FIRST_ROWS = 8  # of the table of masks, which doubles when it is full
 
 
@@ -223,7 +224,7 @@ def _parsed(pattern: str) -> interegular.FSM:
     """A pattern as interegular's machine; ValueError where it and `re` do not mean the same."""
     try:
         re.compile(pattern)
-        if found := NOT_SHARED.search(re.sub(r"\\.", "x", pattern, flags=re.DOTALL)):
+        if found := NOT_SHARED.search(CLASS.sub("x", ESCAPE.sub("x", pattern))):
             raise interegular.Unsupported(f"{found[0]!r} is not for grammars")
         return interegular.parse_pattern(pattern).to_fsm()
     except (re.error, interegular.InvalidSyntax, interegular.Unsupported) as error:

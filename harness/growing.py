@@ -5,6 +5,8 @@ Knows completions and the strategy that reads them; chooses nothing but what to 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from harness.problem import Answer, Completion, Node, Tree
 from harness.strategy import Strategy
 
@@ -13,9 +15,9 @@ NOTHING = Completion((), (), 0.0, "budget")
 
 
 class Growing:
-    """nodes: the first is what all attempts begin with. base: reads attempts. pool: they are independent draws."""
+    """nodes: the first is what all attempts begin with. base: reads attempts. pool: see Tree."""
 
-    def __init__(self, base: Strategy, *, pool: bool = False) -> None:
+    def __init__(self, base: Strategy, *, pool: Literal["none", "draws", "weighted"] = "none") -> None:
         self.nodes = [Node(None)]
         self.pool = pool
         self._base, self._completions = base, dict[int, Completion]()

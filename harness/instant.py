@@ -34,6 +34,7 @@ class Instant:
             wants.Peek: self._peek, wants.Top: self._top, wants.Room: self._room, wants.Split: self._split,
             wants.Spell: self._spell, wants.Mark: self._mark, wants.Rewind: self._rewind, wants.Note: self._note,
             wants.Count: self._count, search_wants.Values: self._values, search_wants.Spent: self._spent,
+            search_wants.LastState: self._last_state,
             **dict.fromkeys((wants.Judge, wants.Reveal, search_wants.Foresee), self._consult),
             **dict.fromkeys((search_wants.Check, search_wants.Canonical, search_wants.Forms), self._refer),
             wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
@@ -105,6 +106,12 @@ class Instant:
         chances = model.chances(self._decoder.states[rows])
         fiber.live.notes.setdefault(VALUED, []).extend(chances)
         return chances
+
+    def _last_state(self, fiber: Fiber, want: search_wants.LastState) -> Any:
+        states = self._decoder.states
+        if not states.shape[1]:
+            raise ValueError("LastState needs a session that keeps states: Session(.., keep_states=True)")
+        return states[fiber.live.rows[want.row.number]].float().cpu().numpy().copy()
 
     def _spent(self, fiber: Fiber, want: search_wants.Spent) -> Any:
         live = fiber.live

@@ -143,5 +143,6 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
         "nats": nats,
         "targets": targets,
         "bytes": len(document.text.encode()),
+        "tree": None,
         "windows": [o.ledger.text_tokens + o.ledger.woven_tokens for o in outcomes],
     }

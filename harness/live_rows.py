@@ -21,11 +21,11 @@ class LiveRows:
 
     Of each: ``account``, who pays; ``texts``, text tokens so far; ``verifies``, whether it is an evaluator's, so that all its
     cells are verification; ``spent_flops`` on cells of its own since somebody last asked; ``logits`` (rows, V) of its next token;
-    ``states`` (rows, D), the last one that was read, where a value model wants it. bounded: slots have the size that `resized`
-    gave them, and are never made larger.
+    ``states`` (rows, D), the last one that was read, where a value model wants it or ``keep_states`` says so (else of width 0).
+    bounded: slots have the size that `resized` gave them, and are never made larger.
     """
 
-    def __init__(self, backbone: Backbone, *, bounded: bool = False) -> None:
+    def __init__(self, backbone: Backbone, *, bounded: bool = False, keep_states: bool = False) -> None:
         self.backbone, self.slots, self.bounded = backbone, backbone.new_slots(), bounded
         self.live: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.verifies: NDArray[np.bool_] = np.zeros(0, dtype=bool)
@@ -33,7 +33,8 @@ class LiveRows:
         self.texts: IntArray = np.zeros(0, dtype=np.int64)
         self.spent_flops: NDArray[np.float64] = np.zeros(0)
         self.logits = torch.zeros(0, backbone.outputs, device=backbone.device)
-        self.states = torch.zeros(0, backbone.width if backbone.value is not None else 0, device=backbone.device)
+        kept = backbone.width if keep_states or backbone.value is not None else 0
+        self.states = torch.zeros(0, kept, device=backbone.device)
         self._last: list[tuple[int, int, int, bool]] = []  # id, role, place, whether its owed thoughts are still owed
         self._free: list[int] = []
         self._number: IntArray = np.zeros(0, dtype=np.int64)  # rows ever made before this one

@@ -156,10 +156,14 @@ FATES = ("open", "pruned", "duplicate", "cut", "ended", "chosen")  # cut: by a c
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All states of a search. Its cost is the sum of theirs. pool: its final states are independent draws."""
+    """All states of a search. Its cost is the sum of theirs.
+
+    pool: whether its final states are independent draws, so that what fewer of them would give can be told; weighted: draws whose
+    values weigh their votes.
+    """
 
     nodes: Sequence[Node]
-    pool: bool = False
+    pool: Literal["none", "draws", "weighted"] = "none"
 
 
 @dataclass(frozen=True, slots=True)

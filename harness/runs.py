@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,8 +36,12 @@ def run(
     device: str = "cpu",
     checkpoint_s: float = 30.0,
     reporter: Reporter | None = None,
+    max_kv_bytes: int | None = None,
 ) -> Record:
-    """The run's record, with its timing added; made if it is not there yet. again: make it anew."""
+    """The run's record, with its timing added; made if it is not there yet. again: make it anew.
+
+    max_kv_bytes: the most that keys and values may take when asking; it changes no number.
+    """
     reporter = reporter or Silent()
     folder = records.run_folder(results, spec)
     if not again and (record := records.finished(results, spec)) is not None:
@@ -48,7 +53,8 @@ def run(
         backbone, learner = learn(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
         started_s = time.monotonic()
         stable = bit_stable(spec, backbone)
-        evaluate(spec, backbone, folder / "problems.jsonl", report=lambda a, b: reporter.evaluating(spec, a, b))
+        told = partial(reporter.evaluating, spec)
+        evaluate(spec, backbone, folder / "problems.jsonl", report=told, max_kv_bytes=max_kv_bytes)
         return _record(spec, backbone, learner, folder, results, time.monotonic() - started_s, stable, device)
 
 
@@ -74,6 +80,8 @@ def _record(
         "infer": summary.infer(lines),
         "metrics": summary.metrics(lines, kind=kind, outputs=outputs),
         "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs),
+        "access": summary.access(lines),
+        "search": summary.search(lines),
         "data": dict(spec.task.provenance()),
         "known_failures": dict(spec.strategy.known_failures),
     }

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -56,9 +56,9 @@ class Search(Strategy):
         return False
 
     @property
-    def pool(self) -> bool:
-        """Whether its attempts are independent draws, so that what fewer of them would give can be told."""
-        return False
+    def pool(self) -> Literal["none", "draws", "weighted"]:
+        """Whether its attempts are independent draws, see Tree."""
+        return "none"
 
     def searched(self, question: Question, row: Row, tree: Growing) -> Solver[Answer]:
         """Find an answer from a started row; the tree's root is there. OutOfBudget may come out: the tree's best then counts."""

@@ -69,6 +69,13 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
+class LastState:
+    """-> float32 array (D,): the state of the row that was read last, which a value model would rate. For fitting such a model."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """-> list[int]: FLOPs on cells of each row's own, and on its values, since it was made or last asked.
 

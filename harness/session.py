@@ -33,7 +33,10 @@ __all__ = ["DEFAULT_ROWS", "Job", "Outcome", "Session"]
 
 
 class Session:
-    """Runs jobs over one backbone. rows: about how many rows are decoded side by side; max_kv_bytes: see `Admission`."""
+    """Runs jobs over one backbone. rows: about how many rows are decoded side by side; max_kv_bytes: see `Admission`.
+
+    keep_states: rows keep the state that was read last, for `LastState`, though no value model asks for it.
+    """
 
     def __init__(
         self,
@@ -42,10 +45,12 @@ class Session:
         rows: int = DEFAULT_ROWS,
         reference_layers: int | None = None,
         max_kv_bytes: int | None = None,
+        keep_states: bool = False,
     ) -> None:
         self._backbone, self._alphabet = backbone, backbone.alphabet
         reference = reference_layers or backbone.layers
-        self._decoder = Decoder(backbone, reference_layers=reference, bounded=max_kv_bytes is not None)
+        bounded = max_kv_bytes is not None
+        self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states)
         slots = self._decoder.slots
         self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=slots.bytes_per_cell)
         self._context = backbone.context_tokens

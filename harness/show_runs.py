@@ -71,10 +71,16 @@ def _suggest(out: Console, spec: RunSpec, baseline: RunSpec) -> None:
 
 def _name(record: Record) -> str:
     """The strategy with its settings that are not default."""
-    strategy = dict(record["spec"]["strategy"])
+    return _named(record["spec"]["strategy"])
+
+
+def _named(plugin: Record) -> str:
+    """A strategy's name with what is not default, a base's too."""
+    strategy = dict(plugin)
     name, _ = strategy.pop("name"), strategy.pop("version")
     defaults = _plugin_defaults(name)
-    changed = [f"{k}={v}" for k, v in strategy.items() if defaults.get(k) != v]
+    shown = {k: _named(v) if isinstance(v, dict) else v for k, v in strategy.items()}
+    changed = [f"{k}={v}" for k, v in shown.items() if defaults.get(k) != v]
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
@@ -111,6 +117,7 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
         )
         rows.append((f"  {label}", floors))
     rows += _difficulty_rows(shown)
+    rows += _search_rows(shown)
     train, infer = [r["train"] for r in shown], [r["infer"] for r in shown]
     rows.append(("training FLOPs", [f"{t['spent_flops']:.3g}" for t in train]))
     rows.append(("  updates, examples", [f"{t['updates']:,}, {t['examples']:,}" for t in train]))
@@ -125,6 +132,22 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     rows.append(("text + woven tokens per problem", tokens))
     rows.append(("seconds per problem", [_seconds(r["timing"].get("seconds_per_problem")) for r in shown]))
     rows.append(("seconds of training", [_seconds(r["timing"].get("train_s")) for r in shown]))
+    return rows
+
+
+def _search_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """What candidates held, if anything was searched, and what a search was told."""
+    found = [r["search"] for r in shown]
+    if not any(found):
+        return []
+    held = [None if s is None else s for s in found]
+    rows = [
+        ("coverage: any candidate right [95%]", ["-" if s is None else _interval(s["coverage"], _percent) for s in held]),
+        ("  gap to the chosen one", ["-" if s is None else _percent(s["gap"]) for s in held]),
+        ("  candidates, nodes per problem", ["-" if s is None else f"{s['candidates']:.1f}, {s['nodes']:.1f}" for s in held]),
+    ]
+    if any(r["access"] != "none" for r in shown):
+        rows.append(("  told by", [r["access"] for r in shown]))
     return rows
 
 

@@ -20,14 +20,31 @@ def changed_settings(spec: RunSpec) -> dict[str, Any]:
         strategy=registry.plugin_name(spec.strategy), task=registry.plugin_name(spec.task), settings=_set_of(spec, "task")
     ).to_json()
     own, changed = spec.to_json(), _set_of(spec, "task")
-    for group in ("strategy", "model", "train", "infer"):
+    changed |= _strategy_settings(own["strategy"], plain["strategy"], "strategy")
+    for group in ("model", "train", "infer"):
         changed |= {f"{group}.{k}": v for k, v in own[group].items() if plain[group].get(k) != v}
     if spec.pretraining is not None:
         before = phase_json(spec.pretraining)
         for kind in ("strategy", "task"):
             changed[f"pretraining.{kind}"] = before[kind]["name"]
-            changed |= {f"pretraining.{kind}.{k}": v for k, v in before[kind].items() if k not in ("name", "version")}
+            changed |= _strategy_settings(before[kind], {}, f"pretraining.{kind}")
         changed |= {f"pretraining.train.{k}": v for k, v in before["train"].items()}
+    return changed
+
+
+def _strategy_settings(own: dict[str, Any], plain: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Settings of a plugin in its JSON form that differ from ``plain``'s, a base's too; a base of another name is told whole."""
+    changed: dict[str, Any] = {}
+    for key, value in own.items():
+        if key in ("name", "version") or plain.get(key) == value:
+            continue
+        if not isinstance(value, dict):
+            changed[f"{prefix}.{key}"] = value
+            continue
+        before = plain.get(key) or {}
+        alike = before.get("name") == value["name"]
+        changed |= {} if alike else {f"{prefix}.{key}": value["name"]}
+        changed |= _strategy_settings(value, before if alike else {}, f"{prefix}.{key}")
     return changed
 
 

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.jobs import ACCESS
 from harness.meter import CLASSES
+from harness.pools import Pool, curves, weighted_majority_at
 from harness.stats import Estimate, ratio, share
 
 Line = dict[str, Any]
+WEIGHTED_SUBSETS = 50  # of a problem's candidates; errors average out over problems
+LEAST_WEIGHT = 1e-300  # a vote that weighs nothing is still one
 
 
 def metrics(lines: Sequence[Line], *, kind: str, outputs: int) -> dict[str, Line]:
@@ -62,6 +66,61 @@ def by_difficulty(lines: Sequence[Line], *, kind: str, outputs: int) -> list[Lin
         headline = any(line["weight"] > 0 for line in group)
         rows.append({"difficulty": difficulty, "n": len(group), "headline": headline, "metrics": found})
     return rows
+
+
+def access(lines: Sequence[Line]) -> str:
+    """The most that any problem's search was told: see `harness.jobs.ACCESS`."""
+    told: str = max((x["access"] for x in lines), key=ACCESS.index)
+    return told
+
+
+def search(lines: Sequence[Line]) -> Line | None:
+    """What the candidates of a search held, over the headline problems; None where nothing was searched.
+
+    coverage: the share of problems of which any candidate is right; selected: of which the chosen one is; gap: their difference.
+    candidates, nodes: means a problem. pool: for independent draws, what every n of them would give, by `harness.pools`.
+    """
+    counted = [x for x in lines if x["weight"] > 0 and x["tree"] is not None]
+    if not counted:
+        return None
+    weights = [x["weight"] for x in counted]
+    covered, selected = (share([f(x) for x in counted], weights) for f in (_covered, lambda x: x["score"]))
+    found: Line = {"coverage": _metric(covered, len(counted), None), "selected": selected.value}
+    found["gap"] = None if covered.value is None or selected.value is None else covered.value - selected.value
+    found["candidates"] = float(np.average([len(x["tree"]["answers"]) for x in counted], weights=weights))
+    found["nodes"] = float(np.average([len(x["tree"]["parent"]) for x in counted], weights=weights))
+    pooled = all(x["tree"]["pool"] != "none" and x["tree"]["answers"] for x in counted)
+    found["pool"] = _pool_curves([x["tree"] for x in counted], weights) if pooled else None
+    return found
+
+
+def _pool_curves(trees: Sequence[Line], weights: Sequence[float]) -> list[Line]:
+    """Exact curves over n; those of a weighted vote are means over seeded subsets, with their standard error."""
+    pools = [_pool(tree) for tree in trees]
+    found: list[Line] = [dict(point) for point in curves(pools, weights)]
+    if all(tree["pool"] == "weighted" for tree in trees):
+        each = [weighted_majority_at(pool, subsets=WEIGHTED_SUBSETS, seed=at) for at, pool in enumerate(pools)]
+        share_of = np.array(weights) / np.sum(weights)
+        for n, point in enumerate(found):
+            point["weighted"] = float(share_of @ [mean[n] for mean, _ in each])
+            point["weighted_error"] = float(np.sqrt(share_of**2 @ [error[n] ** 2 for _, error in each]))
+    return found
+
+
+def _covered(line: Line) -> float:
+    """The best candidate's score."""
+    return float(max(line["tree"]["scores"].values(), default=0.0))
+
+
+def _pool(tree: Line) -> Pool:
+    """The candidates of a tree in the order of their draws."""
+    drawn = list(tree["answers"])
+    values = [None if tree["value"] is None else tree["value"][int(at)] for at in drawn]
+    nats = [tree["nats"][int(at)] / max(tree["tokens"][int(at)], 1) for at in drawn]
+    scores = [mean if value is None else value for value, mean in zip(values, nats, strict=True)]
+    right = tuple(tree["scores"][at] >= 1.0 for at in drawn)
+    weights = tuple(max(score, LEAST_WEIGHT) for score in scores) if tree["pool"] == "weighted" else None
+    return Pool(right=right, groups=tuple(tree["votes"].get(at) for at in drawn), scores=tuple(scores), weights=weights)
 
 
 def infer(lines: Sequence[Line]) -> Line:

@@ -6,7 +6,7 @@ Knows wants, trees and the words of `_prompts.toml`; knows no task. What an eval
 from __future__ import annotations
 
 import math
-import zlib
+import random
 from collections.abc import Callable, Sequence
 
 from harness.growing import Growing
@@ -70,7 +70,7 @@ def _noisy_oracle(question: Question, states: Sequence[State], tree: Growing, ac
             truth = node.answer is not None and (yield Judge(node.answer)) >= 1.0
         else:
             truth = yield Foresee(state.lines)
-        drawn = zlib.crc32(f"{question.id}/{state.ids}".encode()) / 2**32
+        drawn = random.Random(f"{question.id}/{state.ids}").random()  # a text seeds by its sha512
         values.append(float(truth == (drawn < accuracy)))
     return values
 

@@ -46,9 +46,9 @@ class BestOfN(Search):
     value_rollouts: int = setting(4, when="ask", doc="value: attempts that rate a state", low=1, high=1024)
 
     @property
-    def pool(self) -> bool:
+    def pool(self) -> Literal["draws", "weighted"]:
         """Independent draws."""
-        return True
+        return "weighted" if self.select.startswith("weighted") else "draws"
 
     def rows(self) -> int:
         """The attempts."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from harness.growing import Growing
 from harness.problem import Answer, Question
@@ -40,9 +40,9 @@ class SelfConsistency(Search):
     confidence: float = setting(0.95, when="ask", doc="adaptive: probability of keeping the lead", low=0.5, high=1.0)
 
     @property
-    def pool(self) -> bool:
+    def pool(self) -> Literal["none", "draws"]:
         """Independent draws, unless their number depends on them."""
-        return not self.adaptive
+        return "none" if self.adaptive else "draws"
 
     def rows(self) -> int:
         """The attempts, and the row that more are drawn from."""

@@ -195,10 +195,11 @@ def grammar(most: int, largest: int, *, fractions: bool) -> dict[str, str]:
 
 def _forms(most: int, number: str) -> list[str]:
     """Regular expressions for expressions of exactly 1, 2, .. ``most`` numbers: each is a first term, a sign, and the rest."""
-    forms, terms = [number], [number]
+    forms, terms, rests = [number], [number], [number]
     for n in range(2, most + 1):
-        forms.append("|".join([f"{terms[i - 1]}[+*/-](?:{forms[n - i - 1]})" for i in range(1, n)]))
+        forms.append("|".join([f"{terms[i]}[+*/-]{rests[n - i - 2]}" for i in range(n - 1)]))
         terms.append(rf"\((?:{forms[-1]})\)")
+        rests.append(f"(?:{forms[-1]}|{terms[-1]})")
     return forms
 
 

@@ -114,6 +114,11 @@ class WordProblems(Generated):
         """``12+7=19``, ``19-3=16``."""
         return tuple([f"{x}{sign}{y}={value}" for x, sign, y, value in self._steps(level, row)])
 
+    def grammar(self) -> Mapping[str, str]:
+        """A number; a line is one step. No value of any story has more than three digits."""
+        number = "[1-9][0-9]{0,2}"
+        return {"answer": number, "line": f"{number}[+x-]{number}={number}"}
+
     def caps(self) -> tuple[int, int]:
         """The longest answer and lines of all numbers of all stories."""
         found = [_widths(index, self.most) for level in self.levels() for index in _told(level)]

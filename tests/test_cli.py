@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.lines import cells_of
 
 TINY = ["--set", "model.size=xs", "--set", "model.width=16", "--set", "model.heads=2", "--set", "model.layers=1"]
 SMALL = [*TINY, "--set", "train.problems_per_update=8", "--train-flops", "2e7", "--problems", "12"]
 RUN_KEYS = {
     "schema", "complete", "command", "spec", "fingerprint", "learner", "seed", "threads", "train", "infer", "metrics",
-    "by_difficulty",
+    "by_difficulty", "access", "search",
 }  # fmt: skip
 LINE_KEYS = {
     "id", "question", "trace", "completion", "answer", "key", "score", "difficulty", "flops", "serial_passes", "text_tokens",
-    "woven_tokens", "kv_bytes", "stop", "notes",
+    "woven_tokens", "kv_bytes", "stop", "notes", "access", "tree",
 }  # fmt: skip
 
 
@@ -77,8 +78,9 @@ def test_record_has_the_promised_keys(results: Path, capsys: pytest.CaptureFixtu
     assert {"value", "low", "high", "n", "floor"} == record["metrics"]["accuracy"].keys()
     lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
     assert len(lines) == 12 and all(line.keys() >= LINE_KEYS for line in lines)
-    assert {"t", "kind", "place", "read", "class"} == lines[0]["trace"][0].keys()
-    thought = next(cell for cell in lines[0]["trace"] if cell["kind"] == "thought")
+    cells = cells_of(lines[0]["trace"])
+    assert {"t", "kind", "place", "read", "class", "index", "row"} == cells[0].keys()
+    thought = next(cell for cell in cells if cell["kind"] == "thought")
     assert thought["t"] is None and thought["class"] == "think"
     assert "--results" not in record["command"] and "--json" not in record["command"]
 

@@ -218,7 +218,7 @@ def parts_of(fields):
 def recount(cells, per_class_of_text, per_cell=0, per_read=0):
     """FLOPs by class of one row's cells, fed from the first one on: (embed, kind, place, slot, read, charge) each."""
     flops = dict.fromkeys(CLASSES, 0)
-    for number, (_, kind, place, _, read, _) in enumerate(cells, start=1):
+    for number, (_, kind, place, _, read, *_) in enumerate(cells, start=1):
         name = "think" if kind == THOUGHT else per_class_of_text(place)
         flops[name] += L * (24 * D * D + 4 * D * number) + per_cell + (2 * D * V + per_read) * read
     return flops
@@ -327,7 +327,7 @@ def test_no_cell_is_lost_when_rows_fork_and_rewind(fields):
     jobs = [Job(p.question.id, lambda p=p: wild(p.question), seed=i) for i, p in enumerate(TOYS[:20])]
     for outcome in ask(tiny(how), jobs, rows=40).values():
         expected = np.zeros(len(CLASSES), dtype=np.int64)
-        for _, _, place, slot, read, charge in outcome.trace.cells:
+        for _, _, place, slot, read, charge, *_ in outcome.trace.cells:
             number = (1 + r) * place + slot + 1
             expected[charge] += L * (24 * D * D + 4 * D * number) + per_cell + (2 * D * V + per_read) * read
         assert outcome.ledger.flops.tolist() == expected.tolist()

@@ -50,9 +50,9 @@ def recounted(record, lines):
     layers, width, _, _ = records.spec_of(record).model.shape
     outputs, total = record["model"]["outputs"], 0.0
     for line in lines:
-        sizes = line.get("windows") or [len(line["trace"])]
+        sizes = line.get("windows") or [len(line["trace"]["t"])]
         blocks = sum(layers * (24 * width**2 * n + 4 * width * n * (n + 1) // 2) for n in sizes)
-        total += line["weight"] * (blocks + sum(cell["read"] for cell in line["trace"]) * 2 * width * outputs)
+        total += line["weight"] * (blocks + line["trace"]["read"].count("1") * 2 * width * outputs)
     return total / sum(line["weight"] for line in lines)
 
 

@@ -152,8 +152,9 @@ class Context:
     def solve(self, jobs: Sequence[Job], *, rows: int = 128, backbone: Backbone | None = None) -> dict[str, Outcome]:
         """Outcomes by the jobs' names. A job without an oracle is told the first problem's key."""
         oracle, examples = oracle_of(self.task, self.problems[0]), library_of(self.spec)
-        referee, rows = referee_of(self.task, self.problems[0].question), self.strategy.holding(self.problems[0].question).rows
-        told: dict[str, Any] = {"examples": examples, "referee": referee, "rows": rows}
+        question = self.problems[0].question
+        referee, held = referee_of(self.task, question), self.strategy.holding(question)
+        told: dict[str, Any] = {"examples": examples, "referee": referee, "rows": held.rows}
         given = [dataclasses.replace(job, oracle=job.oracle or oracle, **told) for job in jobs]
         return {o.job.name: o for o in Session(backbone or self.backbone, rows=rows).run(given)}
 
