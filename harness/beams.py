@@ -7,26 +7,19 @@ successor of another row. Knows rows and probabilities; knows no problems.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from harness.alphabet import Alphabet
+from harness.beam_ranking import Alive, Group, Ranking, Step
 from harness.decoder import Decoder
-from harness.grammar import Grammar
-from harness.instant import Instant
-from harness.jobs import Fiber, Live, Turn, completion_of, said_by, stop_in
+from harness.jobs import Fiber, Live, Turn, completion_of, said_by
 from harness.problem import END, ROLES, Completion, Special
 from harness.rows import Feed
-from harness.sampling import log_probabilities
 from harness.search_wants import Beam, Hypothesis, Prefixes
 from harness.wants import Row
 from harness.writers import Writers
 
-STABLE_COLUMNS = 4096  # of so many numbers a stable sort costs little; beyond, equals may stand in any order
 Found = tuple[list[Hypothesis], Prefixes]
 
 
@@ -43,67 +36,13 @@ class Owner(Protocol):
         """Hand a fiber its result."""
 
 
-@dataclass(slots=True)
-class Alive:
-    """A prefix that may go on. node: among the beam's prefixes, -1 before anything was said; order: a finer log-probability."""
-
-    handle: Row
-    node: int
-    nats: float
-    order: float
-    thinking: bool
-    state: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One candidate: the ``parent``-th alive prefix, then a token."""
-
-    parent: int
-    token: int
-    nats: float
-    order: float
-    stop: Special | str | None
-
-
-@dataclass(eq=False)
-class Group:
-    """One beam under way. chosen: what follows, while owed thoughts are fed; fed: rows whose last tokens wait for a
-    pass, and their prefixes; closing: it is over then."""
-
-    fiber: Fiber
-    want: Beam
-    cap: int
-    grammar: Grammar | None
-    alive: list[Alive]
-    said: int = 0
-    prefixes: Prefixes = field(default_factory=Prefixes)
-    ended: list[Hypothesis] = field(default_factory=list)
-    chosen: list[Step] | None = None
-    fed: list[tuple[Row, int]] = field(default_factory=list)
-    closing: bool = False
-
-    @property
-    def live(self) -> Live:
-        """The job."""
-        return self.fiber.live
-
-    def row(self, handle: Row) -> int:
-        """The decoder's row."""
-        return self.live.rows[handle.number]
-
-    def score(self, nats: float, tokens: int) -> float:
-        """What endings are ranked by."""
-        return nats / float(tokens) ** self.want.alpha if self.want.alpha else nats
-
-
 class Beams:
     """The beams of a session."""
 
-    def __init__(self, decoder: Decoder, instant: Instant, writers: Writers, turn: Turn, owner: Owner) -> None:
-        self._decoder, self._instant, self._writers, self._turn, self._owner = decoder, instant, writers, turn, owner
+    def __init__(self, decoder: Decoder, writers: Writers, turn: Turn, owner: Owner) -> None:
+        self._decoder, self._writers, self._turn, self._owner = decoder, writers, turn, owner
         self._alphabet: Alphabet = decoder.alphabet
-        self._head_ids = np.array(decoder.backbone.head_ids)
+        self._ranking = Ranking(decoder)
         self._groups: list[Group] = []
         self._sources: list[int] = []  # rows that other rows are to continue
         self._targets: list[int] = []
@@ -124,7 +63,7 @@ class Beams:
         """The next prefixes of every beam whose distributions stand ready; True if any fiber was resumed."""
         busy = self._turn.rows()
         ready = [g for g in self._groups if g.chosen is None and not g.fed and not any(g.row(a.handle) in busy for a in g.alive)]
-        for group, steps in zip(ready, self._ranked(ready), strict=True) if ready else ():
+        for group, steps in zip(ready, self._ranking.ranked(ready), strict=True) if ready else ():
             group.chosen = steps
         going = [g for g in self._groups if g.chosen is not None and not g.fed]
         over = [g for g in going if self._gone_on(g)]
@@ -133,59 +72,6 @@ class Beams:
             self._sources, self._targets = [], []
         self.cut(over)
         return bool(over)
-
-    # Ranking
-
-    def _ranked(self, groups: list[Group]) -> list[list[Step]]:
-        """The best steps of each beam, best first: twice as many as its width."""
-        most = 2 * max(g.want.width for g in groups)
-        logits = self._legal(self._decoder.logits_of([g.row(a.handle) for g in groups for a in g.alive]), groups)
-        nats, columns = _most_probable(logits, most)
-        before = torch.tensor([[a.order, a.nats] for g in groups for a in g.alive], dtype=torch.float64)
-        ordered = logits.cpu().gather(1, columns).double() - logits.cpu().logsumexp(1, keepdim=True).double() + before[:, :1]
-        said = nats.double() + before[:, 1:]
-        sizes, found, start = [len(g.alive) for g in groups], [], 0
-        padded = torch.full((len(groups), max(sizes), columns.shape[1]), -torch.inf, dtype=torch.float64)
-        padded[torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]] = ordered
-        order, at = padded.flatten(1).sort(dim=1, descending=True, stable=True)
-        for group, size, orders, places in zip(groups, sizes, order[:, :most].tolist(), at[:, :most].tolist(), strict=True):
-            mine = slice(start, start + size)
-            found.append(self._steps(group, orders, places, columns[mine].tolist(), said[mine].tolist()))
-            start += size
-        return found
-
-    def _steps(
-        self, group: Group, orders: list[float], places: list[int], columns: list[list[int]], said: list[list[float]]
-    ) -> list[Step]:
-        """One beam's best steps, from flat places among (prefixes, candidates)."""
-        steps, wide = [], len(columns[0])
-        for order, place in zip(orders[: 2 * group.want.width], places, strict=False):
-            if order == -np.inf:
-                break
-            parent, which = divmod(place, wide)
-            token = int(self._head_ids[columns[parent][which]])
-            stop = END if token == self._alphabet.end_id else self._stop(group, parent, token)
-            steps.append(Step(parent, token, said[parent][which], order, stop))
-        return steps
-
-    def _stop(self, group: Group, parent: int, token: int) -> str | None:
-        """The string that stops a prefix at this token."""
-        until = group.want.until
-        return (
-            stop_in(self._alphabet, until, token) if until and (group.want.mark is None or group.alive[parent].thinking) else None
-        )
-
-    def _legal(self, logits: Tensor, groups: list[Group]) -> Tensor:
-        """Logits (n, V) without what grammars forbid."""
-        if all(g.grammar is None for g in groups):
-            return logits
-        logits, line = logits.clone(), 0
-        for group in groups:
-            lines = slice(line, line := line + len(group.alive))
-            if group.grammar is not None:
-                allowed = group.grammar.allowed([a.state for a in group.alive]).to(logits.device)
-                logits[lines] = logits[lines].masked_fill(~allowed, -torch.inf)
-        return logits
 
     # Going on
 
@@ -331,13 +217,3 @@ class Beams:
                 if handle.number not in kept:
                     self._owner.drop(group.live, handle)
             self._owner.send(group.fiber, (found, group.prefixes))
-
-
-def _most_probable(logits: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and columns (n, k) of each row's best tokens, best first; of equals the first, as in greedy choice."""
-    k, nats = min(most, logits.shape[1]), log_probabilities(logits)
-    if logits.shape[1] <= STABLE_COLUMNS:
-        columns = logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    else:
-        columns = logits.topk(k, 1).indices
-    return nats.gather(1, columns).cpu(), columns.cpu()

@@ -33,9 +33,7 @@ _CLASS_OF_ROLE = np.array([{"prompt": PREFILL, "thought": THINK, "answer": ANSWE
 class Decoder(LiveRows):
     """Live rows that are fed, the ``accounts`` that pay, and the ``log`` of all cells."""
 
-    def __init__(
-        self, backbone: Backbone, *, reference_layers: int, bounded: bool = False, keep_states: bool = False
-    ) -> None:
+    def __init__(self, backbone: Backbone, *, reference_layers: int, bounded: bool = False, keep_states: bool = False) -> None:
         super().__init__(backbone, bounded=bounded, keep_states=keep_states)
         self.strategy, self.alphabet, self.reference_layers = backbone.strategy, backbone.alphabet, reference_layers
         self._weaves = type(self.strategy).weave is not Strategy.weave

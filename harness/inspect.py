@@ -18,17 +18,23 @@ from harness.runs import compute_threads
 from harness.seeds import derive
 from harness.session import Job, Session
 from harness.spec import RunSpec
+from harness.values import loaded, value_folder
 
 
 def load_run(name: str, *, results: Path, device: str) -> tuple[RunSpec, Backbone, Path]:
-    """Spec, trained backbone and folder of a run; ValueError if its weights are gone."""
+    """Spec, trained backbone (with the value model that it is asked with) and folder of a run; ValueError if weights are gone."""
     folder = records.find_run(name, results)
     record = records.read_run(folder)
     spec = records.spec_of(record)
     weights = records.weights_folder(results, spec)
     if not (weights / "learner.json").exists():
         raise ValueError(f"RUN: the weights {weights} are not there; make them again with: {record['command']} --again")
-    backbone, _ = learn(spec, results=results, device=device, checkpoint_s=30.0, reporter=Silent())
+    valued = None if spec.strategy.value_spec() is None else value_folder(results, spec)
+    if valued is not None and not (valued / "value.json").exists():
+        raise ValueError(f"RUN: the value model {valued} is not there; make it again with: {record['command']} --again")
+    backbone, learner = learn(spec, results=results, device=device, checkpoint_s=30.0, reporter=Silent())
+    if valued is not None:
+        backbone.value, _ = loaded(spec, backbone, learner, results=results)
     return spec, backbone, folder
 
 

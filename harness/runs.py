@@ -25,6 +25,7 @@ from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
+from harness.values import brief, fitted, problems_of
 from harness.weights import make_backbone
 
 
@@ -50,16 +51,32 @@ def run(
         storage.sweep(folder)
         for name in ("run.json", *(("problems.jsonl",) if again else ())):
             storage.remove(folder / name)
+        valued, value = spec.strategy.value_spec() is not None, None
+        if valued:
+            problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
         backbone, learner = learn(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
+        if valued:
+            told = partial(reporter.evaluating, spec.as_learner())  # whose attempts they are
+            backbone.value, value = fitted(
+                spec, backbone, learner, results=results, again=again, max_kv_bytes=max_kv_bytes, report=told
+            )
         started_s = time.monotonic()
         stable = bit_stable(spec, backbone)
         told = partial(reporter.evaluating, spec)
         evaluate(spec, backbone, folder / "problems.jsonl", report=told, max_kv_bytes=max_kv_bytes)
-        return _record(spec, backbone, learner, folder, results, time.monotonic() - started_s, stable, device)
+        return _record(spec, backbone, learner, value, folder, results, time.monotonic() - started_s, stable, device)
 
 
 def _record(
-    spec: RunSpec, backbone: Backbone, learner: Record, folder: Path, results: Path, evaluate_s: float, stable: bool, device: str
+    spec: RunSpec,
+    backbone: Backbone,
+    learner: Record,
+    value: Record | None,
+    folder: Path,
+    results: Path,
+    evaluate_s: float,
+    stable: bool,
+    device: str,
 ) -> Record:
     """Write timing.json and then run.json, whose presence means that the run is complete."""
     lines = records.read_lines(folder)
@@ -82,6 +99,7 @@ def _record(
         "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs),
         "access": summary.access(lines),
         "search": summary.search(lines),
+        "value": None if value is None else brief(value),
         "data": dict(spec.task.provenance()),
         "known_failures": dict(spec.strategy.known_failures),
     }

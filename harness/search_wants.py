@@ -70,7 +70,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class LastState:
-    """-> float32 array (D,): the state of the row that was read last, which a value model would rate. For fitting such a model."""
+    """-> float32 array (D,): the row's last state, which a value model would rate; for fitting one."""
 
     row: Row
 

@@ -59,7 +59,7 @@ class Session:
         self._live: dict[int, Live] = {}
         self._instant = Instant(backbone, self._decoder)
         self._writers = Writers(backbone, self._decoder, self._instant, self._turn, self.send)
-        self._beams = Beams(self._decoder, self._instant, self._writers, self._turn, self)
+        self._beams = Beams(self._decoder, self._writers, self._turn, self)
         self._answer: dict[type, Callable[[Fiber, Any], Any]] = {
             wants.Start: self._start, wants.Extend: self._extend, wants.Unroll: self._unroll, wants.Generate: self._generate,
             wants.Score: self._score, wants.Fork: self._fork, wants.Drop: self._drop, wants.Gather: self._gather,

@@ -123,6 +123,7 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     rows.append(("  updates, examples", [f"{t['updates']:,}, {t['examples']:,}" for t in train]))
     if any(t["epochs"] is not None for t in train):
         rows.append(("  epochs of unique text", ["-" if t["epochs"] is None else f"{t['epochs']:.2f}" for t in train]))
+    rows += _value_rows(shown)
     rows.append(("inference FLOPs per problem", [f"{i['flops_per_problem']['total']:.3g}" for i in infer]))
     for part in ("prefill", "think", "answer", "score", "verify"):
         if any(i["flops_per_problem"][part] for i in infer):
@@ -133,6 +134,20 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     rows.append(("seconds per problem", [_seconds(r["timing"].get("seconds_per_problem")) for r in shown]))
     rows.append(("seconds of training", [_seconds(r["timing"].get("train_s")) for r in shown]))
     return rows
+
+
+def _value_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """What value models cost before anything was asked, and how good their chances are, if there are any."""
+    found = [r.get("value") for r in shown]
+    if not any(found):
+        return []
+    costs = ["-" if v is None else f"{v['flops']['sampling'] + v['flops']['fitting']:.3g} ({_times(v['ratio'])})" for v in found]
+    scores = ["-" if v is None else f"{_number(v['brier'])} ({_number(v['brier_of_constant'])})" for v in found]
+    return [("value model FLOPs (x learner's training)", costs), ("  Brier score (constant)", scores)]
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.3g}x"
 
 
 def _search_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:

@@ -143,7 +143,7 @@ class Strategy:
         """Think; leave a row whose next token is the answer's: behind greedy worked lines, if it says such."""
         row: Row = yield Start(self.prompt(question))
         if (mark := self.answer_mark()) is not None:
-            row = yield from think_aloud(row, mark, question.lines_cap_tokens, GREEDY)
+            row = yield from think_aloud(row, mark, self.lines_cap_tokens(question), GREEDY)
         return row
 
     def start(self, question: Question) -> Solver[Row]:
@@ -159,7 +159,11 @@ class Strategy:
         Whoever overrides `attempt` with more than one Generate overrides this to return None.
         """
         mark = self.answer_mark()
-        return Saying(question.answer_cap_tokens + (0 if mark is None else question.lines_cap_tokens), mark)
+        return Saying(question.answer_cap_tokens + (0 if mark is None else self.lines_cap_tokens(question)), mark)
+
+    def lines_cap_tokens(self, question: Question) -> int:
+        """The most tokens of worked lines that it says."""
+        return question.lines_cap_tokens
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Finish one completion from a started row: worked lines up to the mark, if there is one, and the answer."""

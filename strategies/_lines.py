@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Problem, Question, Text
+from harness.strategy import think_aloud
 from harness.task import Task
 from harness.wants import Extend, Fork, Gather, Generate, Likelihood, Mark, Reveal, Rewind, Row, Sampler, Score, Solver
 
@@ -37,8 +38,17 @@ def fillers(lines: str) -> Text:
     return tuple(Piece(THOUGHTS[0], "thought") for _ in lines)
 
 
-def given_lines(kind: str, question: Question, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Row]:
-    """The row behind given lines and <sep>. kind: "gold", "filler" (as many as gold has), or "shuffled", its own in disorder."""
+def taught_lines(kind: str, problem: Problem) -> Text:
+    """A problem's lines as a lesson has them: as they are ("gold"), "shuffled", or "filler", which are given and not learnt."""
+    lines = lines_of(problem)
+    text = shuffled(lines, problem.question.id) if kind == "shuffled" else lines
+    return fillers(lines) if kind == "filler" else (Piece(text, "thought", True),)
+
+
+def lines_behind(kind: str, question: Question, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Row]:
+    """The row behind lines and <sep>. kind: its "own", "gold", "filler" (as many as gold has), or its own "shuffled"."""
+    if kind == "own":
+        return (yield from think_aloud(row, SEP, cap_tokens, sampler))
     if kind == "shuffled":
         start = yield Mark(row)
         own: Completion = yield Generate(row, cap_tokens, sampler, "thought", (SEP, END))
@@ -73,8 +83,10 @@ def mean_over(
     return [mean_likelihood(column) for column in zip(*each, strict=True)]
 
 
-def check_cap(cap_tokens: int, task: Task) -> None:
-    """ValueError if a cap does not let the longest gold lines through."""
+def check_cap(cap_tokens: int | None, task: Task) -> None:
+    """ValueError if a cap, where there is one, does not let the longest gold lines through."""
+    if cap_tokens is None:
+        return
     problems = task.problems("validation", seed=0, start=0, count=256, lines=False)
     least = max(p.question.lines_cap_tokens for p in problems)
     if cap_tokens < least:

@@ -30,6 +30,11 @@ class Settings:
     between: int
     thought_cap_tokens: int | None
 
+    @classmethod
+    def of(cls, how: Any) -> Settings:
+        """Those of a strategy that has fields of these names."""
+        return cls(how.style, how.shots, how.memory_tokens, how.between, how.cap_tokens)
+
 
 @lru_cache(maxsize=1)
 def templates() -> Mapping[str, Any]:

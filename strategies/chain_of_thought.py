@@ -6,14 +6,14 @@ Knows the layout of a lesson and when lines are given rather than said; prompts 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from harness.problem import SEP, Completion, Piece, Problem, Question, Special, Text
-from harness.strategy import Strategy, setting, think_aloud
+from harness.strategy import Strategy, setting
 from harness.task import Task
 from harness.wants import GREEDY, Holding, Likelihood, Row, Sampler, Saying, Solver, Start
-from strategies._lines import check_cap, fillers, given_lines, lines_of, mean_over, shuffled
+from strategies._lines import check_cap, lines_behind, mean_over, taught_lines
 from strategies._prompting import Settings, answer_of, answered, opened, talked, wording
 
 
@@ -29,7 +29,7 @@ class ChainOfThought(Strategy):
     source = "Wei 2201.11903, Kojima 2205.11916, Nye 2112.00114 (scratchpads), Lee 2307.03381; budget forcing: s1 2501.19393"
     neutral: ClassVar[Mapping[str, Any]] = {"style": "trained", "steps": "none"}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
-        *({"ask_steps": given} for given in ("gold", "shuffled", "filler")), {"steps": "shuffled"}, {"steps": "filler"},
+        {"ask_steps": "gold"}, {"ask_steps": "shuffled"}, {"ask_steps": "filler"}, {"steps": "shuffled"}, {"steps": "filler"},
         {"force_after": 2},
     )  # fmt: skip
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"force_after": (0, 2, 4, 8, 16, 32, 64)}
@@ -41,9 +41,7 @@ class ChainOfThought(Strategy):
         "gold", doc="taught lines: gold; none is direct; shuffled: their characters in disorder; filler: as many idle tokens"
     )
     ask_steps: Literal["own", "gold", "shuffled", "filler"] = setting(
-        "own",
-        when="ask",
-        doc="when asked: its own lines, the key's (an oracle), its own in disorder, or idle tokens",
+        "own", when="ask", doc="when asked: its own lines, the key's (an oracle), its own in disorder, or idle tokens"
     )
     force_after: int | None = setting(None, when="ask", doc="budget forcing: <sep> after so many tokens", low=0, high=4096)
     cap_tokens: int | None = setting(None, when="ask", doc="most tokens of worked lines; none: the task's", low=1, high=65536)
@@ -63,20 +61,14 @@ class ChainOfThought(Strategy):
         """Whether it is direct."""
         return self.style == "trained" and self.steps == "none"
 
-    @property
-    def prompting(self) -> Settings:
-        """What the prompts are filled with."""
-        return Settings(self.style, self.shots, self.memory_tokens, self.between, self.cap_tokens)
-
     def needs(self) -> frozenset[str]:
         """Worked lines, to teach or to show."""
-        lines = {"worked_lines"} if self.style in ("trained", "few_shot") else set()
-        return frozenset() if self.plain else frozenset({"prompt", *lines})
+        shown = ("worked_lines",) if self.style in ("trained", "few_shot") else ()
+        return frozenset() if self.plain else frozenset({"prompt", *shown})
 
     def suits(self, task: Task) -> None:
         """A cap must let the longest gold lines through."""
-        if self.cap_tokens is not None and self.says_lines:
-            check_cap(self.cap_tokens, task)
+        check_cap(self.cap_tokens if self.says_lines else None, task)
 
     def wording(self) -> Sequence[str]:
         """The prompts' words."""
@@ -95,10 +87,7 @@ class ChainOfThought(Strategy):
         (plain,) = super().lessons(problem, progress=progress, rng=rng)
         if self.style != "trained" or self.plain:
             return [plain]
-        lines = lines_of(problem)
-        text = shuffled(lines, problem.question.id) if self.steps == "shuffled" else lines
-        said = fillers(lines) if self.steps == "filler" else (Piece(text, "thought", True),)
-        return [(plain[0], *said, Piece(SEP, "thought", self.says_lines), *plain[1:])]
+        return [(plain[0], *taught_lines(self.steps, problem), Piece(SEP, "thought", self.says_lines), *plain[1:])]
 
     def read(self, completion: Completion) -> str | None:
         """What follows <sep>, or the last stage's words."""
@@ -111,54 +100,51 @@ class ChainOfThought(Strategy):
     def start(self, question: Question) -> Solver[Row]:
         """The question, or the first words of a prompt."""
         if self._converses(question):
-            return (yield from opened(self.prompting, question))
+            return (yield from opened(Settings.of(self), question))
         row: Row = yield Start(self.prompt(question))
         return row
 
     def ready(self, question: Question) -> Solver[Row]:
         """The row behind greedy thinking."""
-        row = yield from self.start(question)
-        return (yield from self._thought(question, row, GREEDY))
+        return (yield from self._thought(question, (yield from self.start(question)), GREEDY))
 
     def saying(self, question: Question) -> Saying | None:
         """Its own lines and the answer in one go; None where lines are given, or a conversation is held."""
         if self._converses(question) or (self.answer_mark() is None and not self.plain):
             return None
-        return super().saying(self._capped(question))
+        return super().saying(question)
 
-    def _capped(self, question: Question) -> Question:
-        return replace(question, lines_cap_tokens=self.cap_tokens or question.lines_cap_tokens)
+    def lines_cap_tokens(self, question: Question) -> int:
+        """The setting's, or the task's."""
+        return self.cap_tokens or question.lines_cap_tokens
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Its own lines and the answer in one completion; where lines are given, the answer alone."""
         if self._converses(question):
-            return (yield from answered(self.prompting, question, row, sampler))
+            return (yield from answered(Settings.of(self), question, row, sampler))
         if self.answer_mark() is None:  # given lines, or none
             row = yield from self._thought(question, row, sampler)
-        return (yield from super().attempt(self._capped(question), row, sampler))
+        return (yield from super().attempt(question, row, sampler))
 
     def holding(self, question: Question) -> Holding:
         """Samples side by side; given lines may be fillers, which are no text."""
-        lines = self.cap_tokens or question.lines_cap_tokens
-        said = None if self._converses(question) else lines + 1 + question.answer_cap_tokens
-        return Holding(self.samples, said, lines)
+        lines = self.lines_cap_tokens(question)
+        return Holding(self.samples, None if self._converses(question) else lines + 1 + question.answer_cap_tokens, lines)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Log-likelihoods behind greedy lines, or of the mean probability over sampled ones."""
         if self.samples == 1 or self.plain:
             return (yield from super().score(question, continuations))
-        row = yield from self.start(question)
-        sampler = Sampler(self.temperature)
+        row, sampler = (yield from self.start(question)), Sampler(self.temperature)
         return (yield from mean_over(self.samples, row, continuations, lambda r: self._thought(question, r, sampler)))
 
     def _thought(self, question: Question, row: Row, sampler: Sampler) -> Solver[Row]:
         """The started row behind lines, its own or given ones, and <sep>; or behind a prompt's stages."""
         if self._converses(question):
-            return (yield from talked(self.prompting, question, row, sampler))[0]
+            return (yield from talked(Settings.of(self), question, row, sampler))[0]
         if self.plain or self.style != "trained":
             return row
-        cap = self.cap_tokens or question.lines_cap_tokens
-        if self.says_lines and self.ask_steps == "own":
-            return (yield from think_aloud(row, SEP, cap if self.force_after is None else self.force_after, sampler))
         kind = self.ask_steps if self.says_lines else "filler"
-        return (yield from given_lines(kind, question, row, sampler, cap))
+        forced = self.force_after is not None and kind == "own"
+        cap = self.force_after if forced else self.lines_cap_tokens(question)
+        return (yield from lines_behind(kind, question, row, sampler, cap or 0))

@@ -40,23 +40,16 @@ class PauseTokens(Strategy):
         "pauses": 0, "ask_pauses": None, "inserted": 0.0, "ask_inserted": 0.0, "pretraining": "none",
     }  # fmt: skip
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
-        {"place": "shared"},
-        {"ask_pauses": 3, "pauses": 2},
-        {"embed": "own"},
-        {"embed": "untrained"},
-        {"where": "before"},
-    )
+        {"place": "shared"}, {"ask_pauses": 3, "pauses": 2}, {"embed": "own"}, {"embed": "untrained"}, {"where": "before"},
+    )  # fmt: skip
 
     pauses: int = setting(10, doc="pauses in training (M_ft); 0 is direct", low=0, high=256)
     ask_pauses: int | None = setting(None, doc="pauses when asked (M_inf); none: as trained", low=0, high=512, when="ask")
     embed: Literal["shared", "own", "untrained", "text"] = setting(
-        "shared",
-        doc="a pause's input: one learned vector, one per slot, one that is never trained, or the text of mark (controls)",
+        "shared", doc="a pause's input: one learned vector, one per slot, an untrained one, or the text of mark (controls)"
     )
     mark: str = setting(".", doc="embed=text: what stands for a pause; it must be in the task's alphabet")
-    place: Literal["own", "shared"] = setting(
-        "own", doc="positions: contiguous, or a pause has the question's last one, so that the answer's are unshifted"
-    )
+    place: Literal["own", "shared"] = setting("own", doc="positions: contiguous, or pauses have the question's last one")
     where: Literal["after", "before"] = setting("after", doc="pauses after the question, or before it (a control)")
     inserted: float = setting(0.1, doc="documents: pauses in training, as a share of a window's positions", low=0.0, high=1.0)
     ask_inserted: float = setting(0.0, doc="documents: the same when asked, a fixed pattern", low=0.0, high=1.0, when="ask")

@@ -36,12 +36,9 @@ class ThinkingSpans(Strategy):
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
         {"one_shot": True},
         {"before": "each", "span": 3, "lengths": "uniform", "one_shot": True},
-        {"delimiters": "none", "before": "each"},
-        {"delimiters": "none", "one_shot": True},
-        {"placement": "learned", "delimiters": "none", "cap": 3},
-        {"placement": "learned", "delimiters": "none", "cap": 3, "one_shot": True},
-        {"placement": "low_confidence", "delimiters": "none", "threshold": 0.9},
-        {"placement": "low_confidence", "delimiters": "none", "threshold": 0.9, "one_shot": True},
+        *({"delimiters": "none"} | more for more in ({"before": "each"}, {"one_shot": True})),
+        *({"placement": "learned", "delimiters": "none", "cap": 3, "one_shot": shot} for shot in (False, True)),
+        *({"placement": "low_confidence", "delimiters": "none", "threshold": 0.9, "one_shot": shot} for shot in (False, True)),
     )
 
     placement: Literal["given", "low_confidence", "learned"] = setting(
@@ -66,9 +63,8 @@ class ThinkingSpans(Strategy):
 
     @property
     def _spans(self) -> Spans:
-        return Spans(
-            self.delimiters == "two", self.cap, self.one_shot, self.threshold if self.placement == "low_confidence" else None
-        )
+        threshold = self.threshold if self.placement == "low_confidence" else None
+        return Spans(self.delimiters == "two", self.cap, self.one_shot, threshold)
 
     def sayable(self) -> tuple[Special, ...]:
         """<bot> says "think" and "think again"."""
@@ -137,20 +133,18 @@ class ThinkingSpans(Strategy):
         return super().saying(question) if self.cap == 0 else None
 
     def holding(self, question: Question) -> Holding:
-        """A span before every token; likelihoods in as many rows as continuations, which are one."""
+        """A span before every token."""
         return Holding(1, None, self.cap * (question.answer_cap_tokens + 1))
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Say the answer, thinking before its tokens wherever a span opens."""
-        if self.cap == 0:
-            return (yield from super().attempt(question, row, sampler))
-        return (yield from self._spans.write(row, sampler, question.answer_cap_tokens))
+        spans = self._spans.write(row, sampler, question.answer_cap_tokens)
+        return (yield from (spans if self.cap else super().attempt(question, row, sampler)))
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Likelihoods given greedy spans."""
         if self.cap == 0:
             return (yield from super().score(question, continuations))
-        row = yield from self.ready(question)
-        rows = yield Fork(row, len(continuations))
+        rows = yield Fork((yield from self.ready(question)), len(continuations))
         found: list[Likelihood] = yield Gather(tuple(map(self._spans.likelihood, rows, continuations)))
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -244,6 +244,29 @@ def scripted(how: Strategy, *replies: Any, alphabet: Alphabet) -> Strategy:
         return logits
 
     return with_methods(how, readout=readout)
+
+
+def tabled(how: Strategy, table: Mapping[str, Mapping[str | Special, float]]) -> Strategy:
+    """The strategy with next-token probabilities by the last token alone in place of the model's head; "+" gets what is left. The
+    passes, and what they cost, are the model's."""
+    alphabet, last = digits(), list[int]()
+    plus = int(alphabet.encode("+")[0])
+    p = torch.full((alphabet.size, alphabet.size), 1e-6)
+    for said, row in table.items():
+        at = int(alphabet.encode(said)[0])
+        p[at, plus] = max(1e-6, 1 - sum(row.values()) - 8e-6)
+        for token, share in row.items():
+            p[at, alphabet.id_of(token) if isinstance(token, Special) else int(alphabet.encode(token)[0])] = share
+
+    def forward(self: Strategy, backbone: Any, cells: Any, slots: Any) -> Tensor:
+        last[:] = cells.layout.embed[cells.reads.cells].tolist()
+        return type(how).forward(self, backbone, cells, slots)
+
+    def readout(self: Strategy, backbone: Any, states: Tensor, reads: Reads) -> Tensor:
+        assert len(last) == len(type(how).readout(self, backbone, states, reads))
+        return p[last][:, list(backbone.head_ids)].log()
+
+    return with_methods(how, forward=forward, readout=readout)
 
 
 def jobs_of(how: Strategy, problems: Iterable[Problem], sampler: Sampler = GREEDY, **fields: Any) -> list[Job]:

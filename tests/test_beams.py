@@ -8,10 +8,9 @@ from itertools import product
 
 import pytest
 import torch
-from support import Toy, ask, digits, jobs_of, seen, strategy, tiny
+from support import Toy, ask, jobs_of, seen, strategy, tabled, tiny
 
 from harness import bench_peers
-from harness.checks.context import with_methods
 from harness.plugin_spec import with_bases
 from harness.problem import END, SEP, Completion
 from harness.search_wants import Beam
@@ -24,24 +23,6 @@ LETTERS = ("1", "2", END)  # what the table knows; everything else has next to n
 TABLE = {  # by the last token: the most probable first step leads to poor endings
     "=": {"1": 0.5, "2": 0.4, END: 0.1}, "1": {"1": 0.4, "2": 0.35, END: 0.25}, "2": {"1": 0.05, "2": 0.15, END: 0.8},
 }  # fmt: skip
-
-
-def tabled(how):
-    """The strategy with the table in place of the model's head."""
-    alphabet, last = digits(), []
-    table = torch.full((alphabet.size, alphabet.size), 1e-12)
-    for said, row in TABLE.items():
-        for token, p in row.items():
-            table[alphabet.encode(said)[0], alphabet.id_of(token) if token == END else alphabet.encode(token)[0]] = p
-
-    def forward(self, backbone, cells, slots):
-        last[:] = cells.layout.embed[cells.reads.cells].tolist()
-        return type(how).forward(self, backbone, cells, slots)
-
-    def readout(self, backbone, states, reads):
-        return table[last][:, list(backbone.head_ids)].log()
-
-    return with_methods(how, forward=forward, readout=readout)
 
 
 def over(base, **fields):
@@ -64,16 +45,16 @@ def every_text(cap):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
 def test_at_full_width_it_is_exhaustive_search(alpha):
-    how = over(tabled(strategy("direct")), width=128, alpha=alpha)
+    how = over(tabled(strategy("direct"), TABLE), width=128, alpha=alpha)
     (outcome,) = solved(how, TOYS[:1]).values()
     cap = TOYS[0].question.answer_cap_tokens
     best = max(every_text(cap), key=lambda t: log_p(t) / (len(t) + 1) ** alpha)
     assert outcome.value.text == best
-    assert outcome.value.completion.logprob_nats == pytest.approx(log_p(best), abs=1e-5)
+    assert outcome.value.completion.logprob_nats == pytest.approx(log_p(best), abs=1e-4)
 
 
 def test_it_finds_what_greedy_choice_misses():
-    plain = tabled(strategy("direct"))
+    plain = tabled(strategy("direct"), TABLE)
     assert [o.value.completion.stop for o in solved(plain, TOYS[:1]).values()] == ["cap"]  # 1111..
     texts = {width: next(iter(solved(over(plain, width=width), TOYS[:1]).values())).value.text for width in (2, 3, 8)}
     assert texts == {2: "2", 3: "2", 8: "2"}
@@ -82,7 +63,7 @@ def test_it_finds_what_greedy_choice_misses():
 def test_an_end_finishes_only_within_the_width():
     """At the start END is third; at width 2 it is no ending, at width 3 it is."""
     for width, nodes in ((2, False), (3, True)):
-        (outcome,) = solved(over(tabled(strategy("direct")), width=width), TOYS[:1]).values()
+        (outcome,) = solved(over(tabled(strategy("direct"), TABLE), width=width), TOYS[:1]).values()
         assert any(node.final and node.answer == "" for node in outcome.value.tree.nodes) is nodes
 
 
@@ -116,8 +97,8 @@ def test_it_is_transformers_beam_search(width, seed):
         ids = torch.tensor([backbone.alphabet.encode(problem.question.text).tolist()])
         end, cap = backbone.alphabet.end_id, problem.question.answer_cap_tokens
         found = stock.generate(
-            ids, num_beams=width, early_stopping="never", length_penalty=0.0, do_sample=False, max_new_tokens=cap, eos_token_id=end,
-            pad_token_id=end, output_scores=True, return_dict_in_generate=True,
+            ids, num_beams=width, early_stopping="never", length_penalty=0.0, do_sample=False, max_new_tokens=cap,
+            eos_token_id=end, pad_token_id=end, output_scores=True, return_dict_in_generate=True,
         )  # fmt: skip
         theirs = found.sequences[0, ids.shape[1] :].tolist()
         theirs = theirs[: theirs.index(end) + 1] if end in theirs else theirs

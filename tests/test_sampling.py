@@ -11,12 +11,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from support import Toy, ask, digits, jobs_of, seen, strategy
+from support import Toy, ask, jobs_of, seen, strategy, tabled
 from support import tiny as tiny_model
 
 from harness import registry, sampling
 from harness.check import run_checks
-from harness.checks.context import with_methods
 from harness.problem import END
 from harness.sampling import best, choose, truncated
 from harness.seeds import uniforms
@@ -228,29 +227,8 @@ DRAFTS = {  # what each first token leads to, best first: what is said, p(top 1)
 }  # fmt: skip
 
 
-def tabled(how):
-    """The strategy with the table in place of the model's head; its passes and their cost are the model's."""
-    alphabet, last = digits(), []
-    table = torch.full((alphabet.size, alphabet.size), 1e-6)
-    for said, row in TABLE.items():
-        for token, p in row.items():
-            table[alphabet.encode(said)[0], alphabet.id_of(token) if token == END else alphabet.encode(token)[0]] = p
-        at = alphabet.encode(said)[0]
-        table[at, alphabet.encode("+")[0]] = max(1e-6, 1 - sum(row.values()) - 8e-6)
-
-    def forward(self, backbone, cells, slots):
-        last[:] = cells.layout.embed[cells.reads.cells].tolist()
-        return type(how).forward(self, backbone, cells, slots)
-
-    def readout(self, backbone, states, reads):
-        assert len(last) == len(type(how).readout(self, backbone, states, reads))
-        return table[last][:, list(backbone.head_ids)].log()
-
-    return with_methods(how, forward=forward, readout=readout)
-
-
 def decoded(branches, **fields):
-    how = strategy("sampling", base=tabled(strategy("direct")), branches=branches)
+    how = strategy("sampling", base=tabled(strategy("direct"), TABLE), branches=branches)
     (outcome,) = ask(tiny(how), jobs_of(how, TOYS[:1], **fields)).values()
     return outcome
 
@@ -266,7 +244,10 @@ def test_cot_decoding_finds_the_branch_that_greedy_misses(branches, answer):
 
 
 def test_one_branch_that_ends_is_direct():
-    ours, theirs = (outcomes(h, tiny(h)) for h in (strategy("sampling", base=tabled(strategy("direct")), branches=1), tabled(strategy("direct"))))
+    ours, theirs = (
+        outcomes(h, tiny(h))
+        for h in (strategy("sampling", base=tabled(strategy("direct"), TABLE), branches=1), tabled(strategy("direct"), TABLE))
+    )
     assert without_notes(ours) == without_notes(theirs)
 
 

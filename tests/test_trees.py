@@ -58,7 +58,8 @@ def solved(how, problem=PROBLEM, *, limit=math.inf, seed=0, company=0):
     told = {"oracle": oracle_of(task, problem), "referee": referee_of(task, problem.question)}
     rows = how.holding(problem.question).rows
     jobs = [
-        Job(str(i), lambda: how.solve(problem.question), seed=seed + i, limit_flops=limit, rows=rows, **told) for i in range(1 + company)
+        Job(str(i), lambda: how.solve(problem.question), seed=seed + i, limit_flops=limit, rows=rows, **told)
+        for i in range(1 + company)
     ]
     return ask(tiny(how.learner(), width=WIDTH, layers=LAYERS, alphabet=alphabet()), jobs)["0"]
 
