@@ -27,6 +27,7 @@ from harness.search_wants import Canonical, Check, Foresee, Forms
 from harness.seeds import derive
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.spec import RunSpec
+from harness.strategy import Strategy
 from harness.stream import encode
 from harness.task import Task
 from harness.wants import Examples, Extend, Judge, Peek, Reveal, Start
@@ -80,15 +81,14 @@ def test_problems(spec: RunSpec) -> list[Problem]:
     return list(spec.task.problems("test", seed=spec.seed, start=0, count=spec.infer.problems))
 
 
-Sizes = Callable[[Question, Text], tuple[int, int]]  # a question and what may be scored behind it -> rows and cells of its job
+Sizes = Callable[[Strategy, Question, Text], tuple[int, int]]  # who asks, and what may be scored -> rows and cells of the job
 
 
-def sizes_of(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Sizes:
+def sizes_of(backbone: Backbone, *, bounded: bool) -> Sizes:
     """How much a problem holds at most. bounded: cells are worked out too, which takes the encoding of its prompt."""
-    strategy, alphabet = spec.strategy, backbone.alphabet
-    each = cells_per_token(strategy)
+    alphabet, each = backbone.alphabet, cells_per_token(backbone.strategy)
 
-    def sizes(question: Question, scored: Text) -> tuple[int, int]:
+    def sizes(strategy: Strategy, question: Question, scored: Text) -> tuple[int, int]:
         held = strategy.holding(question)
         if not bounded:
             return held.rows, 0
@@ -103,7 +103,7 @@ def sizes_of(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Sizes:
 
 
 def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float, *, bounded: bool) -> Examination:
-    sizes = sizes_of(spec, backbone, bounded=bounded)
+    sizes = sizes_of(backbone, bounded=bounded)
     if spec.task.kind == "documents":
         documents = list(spec.task.documents("test"))[: spec.infer.problems]
         return _documents(spec, backbone, documents, limit_flops, sizes)
@@ -118,10 +118,11 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes
         problem = problems[index]
         question, gold = problem.question, gold_text(problem)
         seed = derive(spec.seed, "ask", question.id)
-        oracle, referee, held = oracle_of(spec.task, problem), referee_of(spec.task, question), sizes(question, gold)
+        oracle, referee = oracle_of(spec.task, problem), referee_of(spec.task, question)
+        held, scored = sizes(strategy, question, gold), sizes(strategy.learner(), question, gold)
         return [
             Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle, examples, referee, *held),
-            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples, referee, *held),
+            Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples, referee, *scored),
         ]
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
@@ -187,7 +188,7 @@ def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], lim
     def window_job(name: str, context: list[int], said: list[int]) -> Job:
         question = Question(name, Tokens(tuple(context)), answer_cap_tokens=len(said))
         continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
-        rows, cells = sizes(question, continuation)
+        rows, cells = sizes(strategy.learner(), question, continuation)
         seed = derive(spec.seed, "ask", name)
         return Job(name, lambda: strategy.score(question, (continuation,)), seed, limit_flops, rows=rows, cells=cells)
 

@@ -45,7 +45,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     example = spec.task.problems("test", seed=spec.seed, start=0, count=1)[0].question if spec.task.kind == "questions" else None
     caps = (example.answer_cap_tokens, example.lines_cap_tokens) if example else (64, 0)
     question = Question("asked", parsed, *caps)
-    rows, _ = sizes_of(spec, backbone, bounded=False)(question, ())
+    rows, _ = sizes_of(backbone, bounded=False)(spec.strategy, question, ())
     job = Job(
         "asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed), examples=library_of(spec),
         referee=referee_of(spec.task, question), rows=rows,

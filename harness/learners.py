@@ -19,6 +19,7 @@ from harness.backbone import Backbone
 from harness.feed import Feed, make_feed
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
+from harness.strategy import Strategy
 from harness.train import Spent, Trainer
 from harness.weights import load_state, make_backbone, pack, read_packed, state_of, weights_hash
 
@@ -47,7 +48,7 @@ def learn(
     spec: RunSpec, *, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool = False
 ) -> tuple[Backbone, Record]:
     """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
-    spec = spec.as_learner()
+    asks, spec = spec.strategy, spec.as_learner()
     folder = records.weights_folder(results, spec)
     storage.make_folder(folder)
     storage.sweep(folder)
@@ -59,7 +60,7 @@ def learn(
     if before is not None and not complete:
         first = learn(before, results=results, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
     alphabet = learner_alphabet(spec, folder, first=first[0].alphabet if first else None)
-    _check_wording(spec, alphabet)
+    _check_wording(asks, alphabet)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
     if complete:
         learner = records.read_record(folder, name="learner.json")
@@ -76,13 +77,13 @@ def learn(
     return backbone.eval(), learner
 
 
-def _check_wording(spec: RunSpec, alphabet: Alphabet) -> None:
+def _check_wording(strategy: Strategy, alphabet: Alphabet) -> None:
     """ValueError if the alphabet cannot spell the strategy's own words: before training, not after it."""
     try:
-        alphabet.encode_many(list(spec.strategy.wording()))
+        alphabet.encode_many(list(strategy.wording()))
     except ValueError as error:
         raise ValueError(
-            f"strategy {registry.plugin_name(spec.strategy)} has words in its prompts that the alphabet cannot spell ({error}); "
+            f"strategy {registry.plugin_name(strategy)} has words in its prompts that the alphabet cannot spell ({error}); "
             "choose a task in bytes, or --set model.alphabet=bytes"
         ) from None
 

@@ -6,7 +6,6 @@ base; knows no fitting and no files.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -146,11 +145,11 @@ def sampled(
 def _jobs(spec: RunSpec, backbone: Backbone, problems: Sequence[Problem], purpose: str, *, bounded: bool) -> list[Job]:
     """A job for each problem, by its number."""
     wanted, base, examples = wanted_by(spec), base_of(spec.strategy), library_of(spec)
-    sizes = sizes_of(dataclasses.replace(spec, strategy=base), backbone, bounded=bounded)
+    sizes = sizes_of(backbone, bounded=bounded)
 
     def job(index: int, problem: Problem) -> Job:
         question = problem.question
-        rows, cells = sizes(question, ())
+        rows, cells = sizes(base, question, ())
         return Job(
             str(index), lambda: rated(base, question, wanted), derive(spec.seed, purpose, question.id), math.inf,
             oracle_of(spec.task, problem), examples, referee_of(spec.task, question), max(rows, wanted.rollouts + 1), cells,

@@ -9,6 +9,7 @@ is booked. Knows files and the order of the steps; knows no search, no test prob
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def fit(states: Tensor, shares: Tensor, wanted: ValueSpec, *, seed: int) -> Valu
     up, down = torch.randn(wanted.hidden, width, generator=drawn) / math.sqrt(width), torch.zeros(wanted.hidden)
     up_bias, down_bias = torch.zeros(wanted.hidden), torch.tensor(math.log(mean / (1 - mean)))
     model = ValueModel(*(weight.requires_grad_() for weight in (up, up_bias, down, down_bias)))
-    groups = [{"params": [up, down]}, {"params": [up_bias, down_bias], "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": [up, down]}, {"params": [up_bias, down_bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(wanted.epochs):
         for some in torch.randperm(count, generator=drawn).split(STATES_PER_UPDATE):
@@ -111,7 +112,7 @@ def fitted(
         if again:
             storage.remove(folder / "value.json")
         if not (folder / "value.json").exists():
-            done, total = iter(range(1, 1 << 62)), sum(map(len, problems.values()))
+            done, total = itertools.count(1), sum(map(len, problems.values()))
             told = None if report is None else lambda: report(next(done), total)
             samples = {
                 split: sampled(spec, backbone, some, purpose=PURPOSES[split], max_kv_bytes=max_kv_bytes, report=told)
@@ -174,6 +175,7 @@ def loaded(spec: RunSpec, backbone: Backbone, learner: Record, *, results: Path)
     record = records.read_record(folder, name="value.json")
     own = {"fingerprint": fingerprint(spec), "seed": spec.seed, "weights_sha256": learner["weights_sha256"]}
     if any(record.get(key) != value for key, value in own.items()):
-        raise ValueError(f"{folder / 'value.json'} is the record of another value model; use --again to make it anew")
+        other = "another value model, or of one fitted to other weights"
+        raise ValueError(f"{folder / 'value.json'} is the record of {other}; use --again to make it anew")
     tensors, _ = read_packed(folder / "value.safetensors")
     return ValueModel(**{name: tensor.to(backbone.device) for name, tensor in tensors.items()}), record

@@ -18,10 +18,10 @@ from harness.evaluate import gold_text, library_of, oracle_of
 from harness.meter import CLASSES
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Question
 from harness.session import Job
-from harness.trace import FACTS
 from harness.spec import make_spec
 from harness.strategy import PAUSE
 from harness.stream import encode
+from harness.trace import FACTS
 from harness.wants import Likelihood, Score, Start
 from strategies._lines import joined, mean_likelihood, shuffled
 

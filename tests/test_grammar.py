@@ -18,6 +18,7 @@ from harness.grammar import Grammar, character_of, completion_pattern, grammar_o
 from harness.problem import BOT, END, SAYABLE, SEP, THOUGHTS, Problem, shown
 from harness.task import SPLITS, Task
 from strategies._lines import joined
+from tasks._generated import below
 
 END_SIGN, SEP_SIGN = character_of(END), character_of(SEP)
 SETTINGS = {
@@ -227,6 +228,12 @@ def test_gold_texts_can_be_said(name, fields):
             assert grammar.complete(end) and not grammar.allowed([end]).any()
         with pytest.raises(ValueError, match="cannot be said here"):
             long.walk(ids_of(alphabet, answer))
+
+
+def test_numbers_below_one():
+    for number in range(1, 101):
+        assert [n for n in range(120) if re.fullmatch(below(number), str(n))] == list(range(number))
+        assert not re.fullmatch(below(number), "00")
 
 
 def test_forms_are_no_truths_and_not_everything():

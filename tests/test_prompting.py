@@ -15,8 +15,8 @@ from harness.evaluate import oracle_of
 from harness.meter import CLASSES
 from harness.problem import Completion, Key, Problem, Question
 from harness.session import Job
-from harness.trace import FACTS
 from harness.task import Task
+from harness.trace import FACTS
 
 BYTES = make_alphabet("bytes")
 STYLES = ["few_shot", "zero_shot", "dialogue", "recall", "staged"]
