@@ -65,7 +65,7 @@ class Grammar:
     States are whole numbers; in each of them some text that the pattern matches can still be said to its end. start: the state
     before anything is said. ValueError for a pattern that is none, that holds more than characters, classes, ``(?:..)``, ``|``
     and repetition, or that matches nothing which the tokens can spell. Classes such as ``\\d`` are those of ASCII.
-    Bounded repetitions within one another, of what may end early (``(?:(?:[^a]b.?){2,4}){1,4}``), can take a minute to compile.
+    Bounded repetitions within one another, of what may end early (``(?:(?:[^a]b.?){2,4}){1,4}``), can take minutes to compile.
     """
 
     start: int
