@@ -131,7 +131,7 @@ def _make(spec: RunSpec, learner: Record, samples: dict[Split, Sample], folder: 
     found = calibration(model.chances(held_out.states), held_out.shares.tolist())
     for name, data in diagram(found).items():
         storage.replace_file(folder / name, data)
-    flops = {"sampling": sample.flops, "fitting": fit_flops(model, wanted, len(sample.states)), "check": held_out.flops}
+    flops = {"rollouts": sample.flops, "fitting": fit_flops(model, wanted, len(sample.states)), "check": held_out.flops}
     record = _record(spec, learner, sample, flops, found | {"problems": held_out.problems})
     records.write_json(folder / "value.json", records.sealed(record, folder, FILES))
 
@@ -152,7 +152,7 @@ def _record(spec: RunSpec, learner: Record, sample: Sample, flops: dict[str, int
         "states": len(sample.states),
         "positives": float(sample.shares.double().mean()),
         "flops": flops,
-        "ratio": (flops["sampling"] + flops["fitting"]) / trained if trained else None,
+        "ratio": (flops["rollouts"] + flops["fitting"]) / trained if trained else None,
         "calibration": found,
     }
 

@@ -31,7 +31,7 @@ from harness.strategy import Strategy
 from harness.task import Task
 from harness.trace import FACTS
 from harness.value_model import ValueModel
-from harness.wants import Generate, Sampler, Start
+from harness.wants import Generate, Sampler, Start, Unroll
 from harness.weights import read_packed
 from tasks.countdown import Countdown
 
@@ -125,15 +125,17 @@ def test_a_rows_last_state_is_that_of_a_full_forward_pass():
             row = yield Start((Piece("12+34=", "prompt"),))
             first = yield LastState(row)
             said = yield Generate(row, 3, Sampler(1.0), role="thought", stops=())
-            return first, (yield LastState(row)), said.ids
+            last = yield LastState(row)
+            yield Unroll(row, (Piece("56", "thought"),))  # its every token's state is read at once
+            return (first, last, (yield LastState(row))), said.ids
 
         session = Session(backbone, keep_states=True)
-        first, last, ids = next(iter(session.run([Job("0", solver)]))).value
-        text = (Piece("12+34=", "prompt", True), Piece(Tokens(ids), "thought", True), Piece("0", "answer", True))
+        found, ids = next(iter(session.run([Job("0", solver)]))).value
+        text = (Piece("12+34=", "prompt", True), Piece(Tokens(ids), "thought", True), Piece("560", "thought", True))
         states, _ = states_and_inputs(backbone, batch_of(backbone, [text]))
-        assert len(states) == 9
-        torch.testing.assert_close(torch.from_numpy(first), states[5].detach(), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(torch.from_numpy(last), states[8].detach(), atol=1e-4, rtol=1e-4)
+        assert len(states) == 11
+        for state, at in zip(found, (5, 8, 10), strict=True):
+            torch.testing.assert_close(torch.from_numpy(state), states[at].detach(), atol=1e-4, rtol=1e-4)
         with pytest.raises(ValueError, match="keep_states"):
             ask(backbone, [Job("0", solver)])
 
@@ -189,6 +191,7 @@ def test_shares_are_an_independent_recount_of_rollouts(monkeypatch):
         texts = [c.text for c in read]
         right = [float(bool(re.fullmatch(r"[\d;]*<sep>5", text))) for text in texts]
         whole = read[-1] if len(read) % 5 else None  # an attempt that its cap cut off is not read
+        assert whole is None or whole.stop == "end"
         assert len(found) == len(read) // 5 + (whole is not None)
         prefixes = re.findall(r"[^;]*;", texts[-1]) if whole else ["2;"]
         for at in range(len(read) // 5):
@@ -203,7 +206,7 @@ def test_shares_are_an_independent_recount_of_rollouts(monkeypatch):
     for state, chance in chances.items():
         n = 5 * len(kinds[state])
         assert n > 50 and abs(sum(kinds[state]) / len(kinds[state]) - chance) < 4 * math.sqrt(chance * (1 - chance) / n)
-    assert 0 < sum(kinds["end"]) < len(kinds["end"])
+    assert 0 < sum(kinds["end"]) < len(kinds["end"]) < wanted.problems
 
 
 def test_a_base_without_lines_has_two_states():
@@ -248,7 +251,7 @@ def test_the_flops_are_those_of_another_run_cell_by_cell(made):
                 blocks = block_flops(layers=LAYERS, width=WIDTH, cells_so_far=facts["index"] + 1)
                 flops[split] += int(blocks) + facts["read"] * head_flops(width=WIDTH, outputs=backbone.outputs)
     fitting = 3 * 2 * (HIDDEN * WIDTH + HIDDEN) * states * EPOCHS
-    assert record["flops"] == {"sampling": flops["value"], "fitting": fitting, "check": flops["validation"]}
+    assert record["flops"] == {"rollouts": flops["value"], "fitting": fitting, "check": flops["validation"]}
     assert 0 < record["positives"] < 1 and record["calibration"]["brier_of_constant"] > 0
     assert record["states"] == states and record["problems"] == {"asked": 8, "used": 8}
     assert record["ratio"] == (flops["value"] + fitting) / learner["train"]["spent_flops"]
@@ -437,7 +440,7 @@ def test_a_run_is_valued_asked_and_verified(made, tmp_path, how, capsys):
     assert verified["problems"] == verified["equal"] == 2
     show_runs.print_runs(record, spec, results)
     shown = " ".join(capsys.readouterr().out.split())
-    spent = made[1]["flops"]["sampling"] + made[1]["flops"]["fitting"]
+    spent = made[1]["flops"]["rollouts"] + made[1]["flops"]["fitting"]
     assert f"value model FLOPs (x learner's training) │ {spent:.3g} ({made[1]['ratio']:.3g}x)" in shown
     assert f"Brier score (constant) │ {scores['brier']:.4f} ({scores['brier_of_constant']:.4f})" in shown
     next((results / "values").glob("*/value.json")).unlink()
