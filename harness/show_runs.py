@@ -141,7 +141,7 @@ def _value_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     found = [r.get("value") for r in shown]
     if not any(found):
         return []
-    costs = ["-" if v is None else f"{v['flops']['sampling'] + v['flops']['fitting']:.3g} ({_times(v['ratio'])})" for v in found]
+    costs = ["-" if v is None else f"{v['flops']['rollouts'] + v['flops']['fitting']:.3g} ({_times(v['ratio'])})" for v in found]
     scores = ["-" if v is None else f"{_number(v['brier'])} ({_number(v['brier_of_constant'])})" for v in found]
     return [("value model FLOPs (x learner's training)", costs), ("  Brier score (constant)", scores)]
 

@@ -7,6 +7,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -327,6 +329,8 @@ def test_a_complete_one_is_loaded_without_its_pictures(made, tmp_path, monkeypat
     )  # fmt: skip
     prints = {values.fingerprint(spec_of(BEST, **settings)) for settings in other}
     assert len(prints) == len(other) and values.fingerprint(spec_of()) not in prints
+    longer = [make_spec(strategy=BEST[0], task="arithmetic", settings={**TINY, BEST[1]: "value", "task.longer": n}) for n in "45"]
+    assert longer[0].learner_fingerprint() == longer[1].learner_fingerprint() and len(set(map(values.fingerprint, longer))) == 2
     assert values.value_folder(results, dataclasses.replace(spec_of(), seed=1)).name.endswith("-s1")
 
 
@@ -373,6 +377,8 @@ def test_a_making_that_is_cut_off_is_never_taken_for_complete(made, tmp_path, mo
     def fitted(again=False):
         return values.fitted(spec, backbone, learner, results=results, again=again)
 
+    (process := subprocess.Popen([sys.executable, "-c", ""])).wait()
+    gone = process.pid
     with pytest.MonkeyPatch.context() as patch:
         seen = crashing(patch, -1, "")
         fitted()
@@ -383,6 +389,7 @@ def test_a_making_that_is_cut_off_is_never_taken_for_complete(made, tmp_path, mo
                 if not again:
                     shutil.rmtree(results / "values")
                 with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+                    patch.setattr(storage.os, "getpid", lambda: gone)  # what it leaves half-written bears its number
                     crashing(patch, at, when)
                     fitted(again)
                 last = at == len(seen) + again - 1 and when == "after"
