@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ import torch
 from harness import bench_peers as peers
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
-from harness.bench_turns import medians, over, result, same, seconds_of, turns
+from harness.bench_search import PROBLEMS, Searched, searches
+from harness.bench_turns import line_of, medians, over, result, same, seconds_of, turns
 from harness.feed import Feed, make_feed
 from harness.problem import Completion, Problem
 from harness.session import Job, Session
@@ -34,7 +36,7 @@ from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "startup")  # what `only` picks from
+NAMES = ("train", "shield", "decode", "thoughts", "search", "startup")  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
@@ -90,6 +92,7 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "shield": lambda: _shield(repeats),
         "decode": lambda: _decoding(repeats),
         "thoughts": lambda: _thoughts(repeats),
+        "search": lambda: _search(repeats),
         "startup": _startup,
     }
     try:
@@ -103,18 +106,6 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
     finally:
         torch.set_num_threads(threads)
     return {"results": results, "passed": all(r["passed"] for r in results), "threads": 1, "torch": torch.__version__}
-
-
-def line_of(result: Mapping[str, Any]) -> str:
-    """One result as people read it."""
-    target = result["target"]
-    asked = (
-        ""
-        if target is None
-        else f"  ({'at most' if result['at_most'] else 'at least'} {target:g}: {'yes' if result['passed'] else 'NO'})"
-    )
-    value = "not measured" if result["ratio"] is None else f"{result['ratio']:.2f}"
-    return f"{result['name']:<44} {value}{asked}"
 
 
 def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:
@@ -204,9 +195,11 @@ def _shield(repeats: int) -> list[dict[str, Any]]:
     return results
 
 
-def _taught(folder: Path, strategy: str) -> Ours:
+def _taught(
+    folder: Path, strategy: str, task: str = "arithmetic", settings: Mapping[str, Any] = MappingProxyType(DECODE_SETTINGS)
+) -> Ours:
     """A learner that has learned enough for its answers to differ in length."""
-    ours = _learner(folder, strategy=strategy, task="arithmetic", size="s", settings=DECODE_SETTINGS)
+    ours = _learner(folder, strategy=strategy, task=task, size="s", settings=settings)
     while ours.trainer.spent.flops < DECODE_TRAIN_FLOPS:
         ours.update()
     return ours
@@ -281,6 +274,14 @@ def _say(ours: Ours, problem: Problem) -> Solver[Completion]:
     row = yield from ours.spec.strategy.ready(problem.question)
     completion: Completion = yield Generate(row, THOUGHTS_TOKENS, stops=())
     return completion
+
+
+def _search(repeats: int) -> list[dict[str, Any]]:
+    """Searches over a learner that answers at once, and over one that says three worked lines first."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, lined = _taught(Path(folder), "direct"), _taught(Path(folder), "chain_of_thought", "countdown", {})
+    direct, lines = (Searched(o.spec, o.backbone.eval(), _posed(o, PROBLEMS)) for o in (plain, lined))
+    return searches(direct, lines, max(MIN_ROUNDS, repeats // 2))
 
 
 def _startup() -> list[dict[str, Any]]:

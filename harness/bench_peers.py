@@ -187,10 +187,76 @@ def train_stock(
 @torch.no_grad()
 def generate(model: Any, prompts: Sequence[list[int]], *, end_id: int, cap_tokens: int) -> list[list[int]]:
     """Greedy continuations by `generate` in one batch padded on the left, each with the END that it said."""
+    given = _left_padded(prompts, end_id)
+    said = model.generate(
+        **given, do_sample=False, max_new_tokens=cap_tokens, eos_token_id=end_id, pad_token_id=end_id
+    )  # fmt: skip
+    return _ended(said[:, given["input_ids"].shape[1] :].tolist(), end_id)
+
+
+def _left_padded(prompts: Sequence[list[int]], end_id: int) -> dict[str, Tensor]:
     longest = max(map(len, prompts))
     ids = torch.tensor([[*[end_id] * (longest - len(p)), *p] for p in prompts])
     mask = torch.tensor([[*[0] * (longest - len(p)), *[1] * len(p)] for p in prompts])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _ended(rows: Sequence[list[int]], end_id: int) -> list[list[int]]:
+    """Each row up to the END that it said."""
+    return [row[: row.index(end_id) + 1] if end_id in row else row for row in rows]
+
+
+@torch.no_grad()
+def sample(model: Any, prompts: Sequence[list[int]], *, end_id: int, cap_tokens: int, samples: int) -> list[list[int]]:
+    """``samples`` answers to each prompt, drawn at temperature 1 by one call of `generate`."""
+    given = _left_padded(prompts, end_id)
     said = model.generate(
-        input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=cap_tokens, eos_token_id=end_id, pad_token_id=end_id
-    )[:, longest:].tolist()
-    return [row[: row.index(end_id) + 1] if end_id in row else row for row in said]
+        **given, do_sample=True, temperature=1.0, top_k=0, num_return_sequences=samples, max_new_tokens=cap_tokens,
+        eos_token_id=end_id, pad_token_id=end_id,
+    )  # fmt: skip
+    return _ended(said[:, given["input_ids"].shape[1] :].tolist(), end_id)
+
+
+@torch.no_grad()
+def beams(model: Any, prompts: Sequence[list[int]], *, end_id: int, cap_tokens: int, width: int) -> list[tuple[list[int], float]]:
+    """The best answer of a beam to each prompt, and its log-probability, by one call of `generate`."""
+    given = _left_padded(prompts, end_id)
+    found = model.generate(
+        **given, num_beams=width, early_stopping="never", length_penalty=0.0, do_sample=False, max_new_tokens=cap_tokens,
+        eos_token_id=end_id, pad_token_id=end_id, output_scores=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    said = _ended(found.sequences[:, given["input_ids"].shape[1] :].tolist(), end_id)
+    return list(zip(said, found.sequences_scores.tolist(), strict=True))
+
+
+@torch.no_grad()
+def tree(
+    model: Any, prompt: list[int], *, joint: int, end: int, cap_tokens: int, branching: int, breadth: int, levels: int,
+    drawn: bool = False,
+) -> tuple[list[int], int]:  # fmt: skip
+    """A plain tree of thoughts: one call of `generate` for each state, which reads all of it anew; (best text, tokens said).
+
+    Ids are columns of the model. A line ends with ``joint``, an attempt with ``end``; states are ranked by log-probability.
+    """
+    states, finals, said_tokens = [(0.0, prompt)], list[tuple[float, list[int]]](), 0
+    for _ in range(levels):
+        children: dict[tuple[int, ...], float] = {}
+        for before, ids in states:
+            left = cap_tokens - (len(ids) - len(prompt))
+            if left <= 0:
+                continue
+            draw = {"do_sample": True, "temperature": 1.0, "top_k": 0, "num_return_sequences": branching} if drawn else {}
+            found = model.generate(
+                input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=left,
+                eos_token_id=[joint, end], pad_token_id=end, output_scores=True, return_dict_in_generate=True, **draw,
+            )  # fmt: skip
+            scores = model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
+            for row, each in zip(found.sequences[:, len(ids) :].tolist(), scores.tolist(), strict=True):
+                last = next((i for i, token in enumerate(row) if token in (joint, end)), len(row) - 1)
+                said_tokens += last + 1
+                children[(*ids, *row[: last + 1])] = before + sum(each[: last + 1])
+        ranked = sorted(((nats, list(ids)) for ids, nats in children.items()), reverse=True)
+        finals += [state for state in ranked if state[1][-1] == end]
+        states = [state for state in ranked if state[1][-1] == joint][:breadth]
+    best = max(finals or states or [(0.0, prompt)])
+    return best[1], said_tokens

@@ -45,3 +45,15 @@ def same(name: str, values: Sequence[float], tolerance: float) -> float:
     if not difference <= tolerance:
         raise RuntimeError(f"bench: {name}: the contenders do not agree: {list(values)}")
     return difference
+
+
+def line_of(result: Mapping[str, Any]) -> str:
+    """One result as people read it."""
+    target = result["target"]
+    asked = (
+        ""
+        if target is None
+        else f"  ({'at most' if result['at_most'] else 'at least'} {target:g}: {'yes' if result['passed'] else 'NO'})"
+    )
+    value = "not measured" if result["ratio"] is None else f"{result['ratio']:.2f}"
+    return f"{result['name']:<44} {value}{asked}"
