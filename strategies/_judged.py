@@ -6,7 +6,7 @@ Knows settings; the order of the search is the subclass's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.growing import Growing
@@ -15,7 +15,7 @@ from harness.search import Search, split_saying
 from harness.search_wants import ValueSpec
 from harness.strategy import setting
 from harness.task import Task
-from harness.wants import Sampler, Solver
+from harness.wants import Holding, Sampler, Solver
 from strategies._evaluators import WORDS, wording
 from strategies._states import Proposals, State
 from strategies._value import value_spec
@@ -60,6 +60,11 @@ class JudgedSearch(Search):
             raise ValueError("strategy.evaluator: value needs a value model, and value_problems=0 fits none; give more")
         if self.evaluator == "noisy_oracle" and "worked_lines" not in task.offers():
             raise ValueError("strategy.evaluator: noisy_oracle needs a task with worked lines")
+
+    def holding(self, question: Question) -> Holding:
+        """What is asked in words may be longer than an attempt: up to the context."""
+        held = super().holding(question)
+        return replace(held, said_tokens=None) if self.evaluator in WORDS else held
 
     def proposals(self, question: Question) -> Solver[Proposals]:
         """How states grow."""
