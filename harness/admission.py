@@ -10,24 +10,29 @@ from collections.abc import Iterable
 
 from harness.slots import rounded_keys
 
+WAITING_SHARE = 3  # rows held, over those decoded side by side: in a tree two of three wait for their siblings (measured)
+
 
 class Admission:
     """rows: about how many rows are decoded side by side; max_kv_bytes: the most that slots may take, None for no bound.
 
-    The rows count as they are, once a problem has held as many as it may; until then as many as that.
+    The rows count as they are, once a problem has held as many as it may; until then as many as that. Where many of them wait,
+    so that few are fed, more problems come, up to `WAITING_SHARE` times as many rows.
     """
 
     def __init__(self, *, rows: int, max_kv_bytes: int | None, bytes_per_cell: int) -> None:
         self._rows, self._max_bytes, self._bytes_per_cell = rows, max_kv_bytes, bytes_per_cell
         self.held = 0  # rows, live or still expected
+        self.fed = 0  # rows of the last turn, and those that came since
         self._reserved: dict[int, tuple[int, int]] = {}  # account -> rows, cells in each
 
     def open(self, rows: int, cells: int) -> bool:
         """Whether one more problem may come. ValueError if it may never: its worst case alone passes the bound."""
+        room = self.held < self._rows or (self.fed < self._rows and self.held < WAITING_SHARE * self._rows)
         if self._max_bytes is None:
-            return self.held < self._rows
+            return room
         self.check([(rows, cells)])
-        return self.held < self._rows and self._bytes(*self._with(rows, cells)) <= self._max_bytes
+        return room and self._bytes(*self._with(rows, cells)) <= self._max_bytes
 
     def check(self, sizes: Iterable[tuple[int, int]]) -> None:
         """ValueError if a problem of one of these sizes may never come."""
@@ -48,6 +53,7 @@ class Admission:
     def admit(self, account: int, rows: int, cells: int) -> None:
         """A problem has come."""
         self.held += rows
+        self.fed += rows
         if self._max_bytes is not None:
             self._reserved[account] = (rows, cells)
 

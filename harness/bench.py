@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,8 +87,8 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
     threads, chosen = torch.get_num_threads(), only or NAMES
     torch.set_num_threads(1)
     results: list[dict[str, Any]] = []
-    measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "train": lambda: [r for size in sizes for task in WORKLOADS for r in _training(size, task, repeats, report)],
+    measures: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+        "train": lambda: (r for size in sizes for task in WORKLOADS for r in _training(size, task, repeats)),
         "shield": lambda: _shield(repeats),
         "decode": lambda: _decoding(repeats),
         "thoughts": lambda: _thoughts(repeats),
@@ -99,10 +99,9 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         for name in NAMES:
             if name in chosen:
                 report(f"measuring {name}")
-                found = measures[name]()
-                for one in found:
+                for one in measures[name]():
                     report(line_of(one))
-                results += found
+                    results.append(one)
     finally:
         torch.set_num_threads(threads)
     return {"results": results, "passed": all(r["passed"] for r in results), "threads": 1, "torch": torch.__version__}
@@ -119,7 +118,7 @@ def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Map
     return Ours(spec, alphabet, backbone, feed, trainer)
 
 
-def _training(size: str, task: str, repeats: int, report: Report) -> list[dict[str, Any]]:
+def _training(size: str, task: str, repeats: int) -> list[dict[str, Any]]:
     """Whole updates of ours, the twin and transformers.Trainer, and matrix products beside them."""
     rounds = max(MIN_ROUNDS, round(repeats * ROUNDS_SHARE[size]))
     with tempfile.TemporaryDirectory() as folder:
@@ -276,12 +275,12 @@ def _say(ours: Ours, problem: Problem) -> Solver[Completion]:
     return completion
 
 
-def _search(repeats: int) -> list[dict[str, Any]]:
+def _search(repeats: int) -> Iterator[dict[str, Any]]:
     """Searches over a learner that answers at once, and over one that says three worked lines first."""
     with tempfile.TemporaryDirectory() as folder:
         plain, lined = _taught(Path(folder), "direct"), _taught(Path(folder), "chain_of_thought", "countdown", {})
     direct, lines = (Searched(o.spec, o.backbone.eval(), _posed(o, PROBLEMS)) for o in (plain, lined))
-    return searches(direct, lines, max(MIN_ROUNDS, repeats // 2))
+    yield from searches(direct, lines, max(MIN_ROUNDS, repeats // 2))
 
 
 def _startup() -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.cells import Cells
-from harness.slots import Slots
+from harness.slots import Slots, rounded_keys
 
 Pair = tuple[Tensor, Tensor]
+PIECE_KEYS = 200  # what one more piece costs, in keys that a row attends to (measured)
 
 
 class BlockWeights(Protocol):
@@ -66,32 +68,77 @@ def cached_blocks(
     return states
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows [start, stop) of a pass that attend together, to ``keys`` of their slots."""
+
+    start: int
+    stop: int
+    keys: int
+
+    def joined(self, other: Piece) -> Piece:
+        """With a later one, and what lies between."""
+        return Piece(self.start, other.stop, max(self.keys, other.keys))
+
+    @property
+    def area(self) -> int:
+        """Keys times rows."""
+        return (self.stop - self.start) * self.keys
+
+
+def pieces_of(cells: Cells) -> list[Piece]:
+    """A pass's rows in few pieces: rows that wait, and slots that only longer rows hold, are left out where that pays."""
+    layout = cells.layout
+    held = np.zeros(len(layout.counts), dtype=np.int64)
+    np.maximum.at(held, layout.row, layout.index + 1)
+    pieces: list[Piece] = []
+    for row in np.flatnonzero(held).tolist():
+        own = Piece(row, row + 1, rounded_keys(int(held[row])))
+        if pieces and (both := pieces[-1].joined(own)).area - pieces[-1].area - own.area <= PIECE_KEYS:
+            pieces[-1] = both
+        else:
+            pieces.append(own)
+    return pieces
+
+
 class _Attention:
     """What the layers of one pass share. Heads lie flat: queries (B * H, Q, head width) meet keys (B * H, head width, K)."""
 
-    def __init__(self, cells: Cells, slots: Slots, bias: Tensor, number: int, width: int) -> None:
-        (b, queries), heads = cells.shape, slots.heads
-        self.cells, self.slots, self.width = cells, slots, width
+    def __init__(self, cells: Cells, slots: Slots, bias: Tensor, number: int, width: int, pieces: Sequence[Piece]) -> None:
+        self.cells, self.slots, self.width, self.pieces = cells, slots, width, pieces
         self.views = slots.read_all(number, cells)
-        keys = cells.keys
-        alike = bias.shape[:3] == (1, 1, queries)
-        self.bias = bias[0] if alike else bias.expand(b, heads, queries, keys).reshape(b * heads, queries, keys)
         self.scale = 1.0 / math.sqrt(slots.head_width)
+        self.biases = [self._bias_of(bias, piece) for piece in pieces]
+
+    def _bias_of(self, bias: Tensor, piece: Piece) -> Tensor:
+        """Of a piece, with flat heads."""
+        queries, heads, rows = self.cells.shape[1], self.slots.heads, piece.stop - piece.start
+        if bias.shape[:3] == (1, 1, queries):
+            return bias[0, :, :, : piece.keys]
+        mine = bias[:, :, :, : piece.keys] if len(bias) == 1 else bias[piece.start : piece.stop, :, :, : piece.keys]
+        return mine.expand(rows, heads, queries, piece.keys).reshape(rows * heads, queries, piece.keys)
 
     def weighted(self, layer: int, q: Tensor) -> Tensor:
-        """Values as the queries weigh them, (B * H, Q, head width)."""
+        """Values as the queries weigh them, (rows of all pieces * H, Q, head width)."""
         k, v = self.views[layer]
-        return torch.bmm(torch.softmax(torch.baddbmm(self.bias, q, k, alpha=self.scale), -1), v)
+        if len(self.pieces) == 1 and self.cells.shape[0] == self.pieces[0].stop and k.shape[2] == self.pieces[0].keys:
+            return torch.bmm(torch.softmax(torch.baddbmm(self.biases[0], q, k, alpha=self.scale), -1), v)
+        heads, first, found = self.slots.heads, 0, []
+        for piece, bias in zip(self.pieces, self.biases, strict=True):
+            flat, beyond = slice(piece.start * heads, piece.stop * heads), first + (piece.stop - piece.start) * heads
+            scores = torch.baddbmm(bias, q[first:beyond], k[flat, :, : piece.keys], alpha=self.scale)
+            found.append(torch.bmm(torch.softmax(scores, -1), v[flat, : piece.keys]))
+            first = beyond
+        return torch.cat(found)
 
 
 class _Lone(_Attention):
     """A single row: its cells fill the queries in order, so queries, and where keys and values go, are mere views."""
 
-    def __init__(self, *of_pass: Any) -> None:
-        super().__init__(*of_pass)
-        cells, slots = self.cells, self.slots
+    def __init__(self, cells: Cells, slots: Slots, bias: Tensor, number: int, width: int) -> None:
+        super().__init__(cells, slots, bias, number, width, [Piece(0, 1, cells.keys)])
         self.split = (cells.shape[1], 3, slots.heads, slots.head_width)
-        self.targets = slots.stretch(of_pass[3], cells.first_row, int(cells.layout.index[0]), cells.count)
+        self.targets = slots.stretch(number, cells.first_row, int(cells.layout.index[0]), cells.count)
 
     def mixed(self, layer: int, qkv: Tensor) -> Tensor:
         """(N', 3 D) -> (N', D), keeping the keys and values of the cells."""
@@ -101,21 +148,23 @@ class _Lone(_Attention):
 
 
 class _Many(_Attention):
-    """Several rows: heads of queries are gathered into the padded shape, and back."""
+    """Several rows, piece by piece: heads of queries are gathered into the padded shape, and back."""
 
-    def __init__(self, *of_pass: Any) -> None:
-        super().__init__(*of_pass)
-        cells, slots, device = self.cells, self.slots, self.slots.device
-        (b, queries), layout, head = cells.shape, cells.layout, np.arange(slots.heads)
-        source = np.zeros((b, queries), dtype=np.int64)
-        source[layout.row, layout.col] = np.arange(cells.count)
+    def __init__(self, cells: Cells, slots: Slots, bias: Tensor, number: int, width: int) -> None:
+        super().__init__(cells, slots, bias, number, width, pieces_of(cells))
+        device, queries, layout, head = slots.device, cells.shape[1], cells.layout, np.arange(slots.heads)
+        rows = np.concatenate([np.arange(piece.start, piece.stop) for piece in self.pieces])
+        packed = np.zeros(cells.shape[0], dtype=np.int64)  # where a row's queries stand, piece after piece
+        packed[rows] = np.arange(len(rows))
+        source = np.zeros((len(rows), queries), dtype=np.int64)
+        source[packed[layout.row], layout.col] = np.arange(cells.count)
         self.gather = torch.from_numpy((source[:, None, :] * (3 * slots.heads) + head[:, None]).reshape(-1)).to(device)
-        place = (layout.row * (slots.heads * queries) + layout.col)[:, None] + head * queries
+        place = (packed[layout.row] * (slots.heads * queries) + layout.col)[:, None] + head * queries
         back = np.zeros((len(cells.embed), slots.heads), dtype=np.int64)
         back[: cells.count], back[cells.count :] = place, place[0]
         self.back = torch.from_numpy(back.reshape(-1)).to(device)
-        self.padded = (b * slots.heads, queries, slots.head_width)
-        self.at, self.where = of_pass[3] * slots.layers, slots.where(cells)
+        self.padded = (len(rows) * slots.heads, queries, slots.head_width)
+        self.at, self.where = number * slots.layers, slots.where(cells)
 
     def mixed(self, layer: int, qkv: Tensor) -> Tensor:
         """(N', 3 D) -> (N', D), keeping the keys and values of the cells."""

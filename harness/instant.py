@@ -29,6 +29,7 @@ class Instant:
     def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
         self._alphabet, self._decoder = backbone.alphabet, decoder
         self._sayable, self._context = backbone.strategy.sayable(), backbone.context_tokens
+        self._columns: dict[tuple[Special, ...], tuple[int, ...]] = {}
         self._head_ids = np.array(backbone.head_ids)
         self.answers: dict[type, Callable[[Fiber, Any], Any]] = {
             wants.Peek: self._peek, wants.Top: self._top, wants.Room: self._room, wants.Split: self._split,
@@ -40,10 +41,12 @@ class Instant:
             wants.Examples: lambda fiber, want: fiber.live.job.examples(want),
         }  # fmt: skip
 
-    def columns(self, specials: tuple[Special, ...]) -> list[int]:
+    def columns(self, specials: tuple[Special, ...]) -> tuple[int, ...]:
         """The head's columns of those specials that it has."""
-        ids = np.array([self._alphabet.id_of(s) for s in specials], dtype=np.int64)
-        return [int(c) for c in self._alphabet.head_columns(ids, self._sayable) if c >= 0]
+        if specials not in self._columns:  # asked for with every row that writes
+            ids = np.array([self._alphabet.id_of(s) for s in specials], dtype=np.int64)
+            self._columns[specials] = tuple(int(c) for c in self._alphabet.head_columns(ids, self._sayable) if c >= 0)
+        return self._columns[specials]
 
     def piece(self, column: int) -> str | Special:
         """What a column of the head says."""

@@ -106,7 +106,7 @@ class Writing:
     alphabet: Alphabet
     cap: int
     key: int
-    without: list[int]  # columns of the head that are not said
+    without: tuple[int, ...]  # columns of the head that are not said
     grammar: Grammar | None = None
     state: int = 0  # of the grammar
     ids: list[int] = field(default_factory=list)

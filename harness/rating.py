@@ -1,7 +1,8 @@
 """Rating states by Monte Carlo: prefixes that a base samples, and the share of sampled attempts from each that are right.
 
-One job a problem, graded by the problem's own key; what all cost is summed. Knows bases by their contract, and searches by their
-base; knows no fitting and no files.
+A rollout's own states are sampled prefixes too, each rated by what the rollout came to: they cost nothing more, and they show
+what tells attempts at one problem apart, which one attempt a problem cannot. One job a problem, graded by the
+problem's own key; what all cost is summed. Knows bases by their contract, searches by their base; knows no fitting and no files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from harness.spec import RunSpec
 from harness.strategy import Strategy
 from harness.wants import Drop, Fork, Gather, Generate, Judge, Row, Sampler, Saying, Solver, Spell
 
-Rated = list[tuple[NDArray[np.float32], float]]  # states (D,), and the share of right attempts from each
+State = NDArray[np.float32]
+Rated = list[tuple[State, float]]  # states (D,), and the share of right attempts from each
 
 
 def wanted_by(spec: RunSpec) -> ValueSpec:
@@ -74,18 +76,24 @@ class Attempts:
         answer = self.base.read(whole)
         return 0.0 if answer is None else float((yield Judge(answer)))
 
-    def rollout(self, row: Row, before: Completion) -> Solver[float]:
-        """The grade of what a row comes to; the row is given up."""
-        whole = yield from self.gone_on(row, before)
+    def rollout(self, row: Row, said: Completion) -> Solver[tuple[list[State], float]]:
+        """The states behind every line and at the end, and the grade of what a row comes to; the row is given up."""
+        states: list[State] = []
+        going = True
+        while going:
+            said = yield from self.gone_on(row, said, line=True)
+            going = self.ends_a_line(said)
+            if going or said.stop == "end":
+                states.append((yield LastState(row)))
         yield Drop(row)
-        return (yield from self.graded(whole))
+        return states, (yield from self.graded(said))
 
 
 def rated(base: Strategy, question: Question, wanted: ValueSpec) -> Solver[Rated]:
     """The states of one sampled attempt: behind the prompt and every line, each by its rollouts; at its end by its own grade.
 
-    Rollouts end before the attempt goes on, so a problem holds ``rollouts`` + 1 rows at most. An attempt that its cap cut off has
-    no end: searches rate none.
+    Behind each of them the states of its rollouts, which end before the attempt goes on: a problem holds ``rollouts`` + 1 rows at
+    most. An attempt that its cap cut off has no end: searches rate none.
     """
     attempts = Attempts(base, question, Sampler(wanted.temperature), split_saying(base, question))
     row: Row = yield from base.start(question)
@@ -94,8 +102,9 @@ def rated(base: Strategy, question: Question, wanted: ValueSpec) -> Solver[Rated
     while going:
         state = yield LastState(row)
         _, *rows = yield Fork(row, wanted.rollouts + 1)
-        grades: list[float] = yield Gather(tuple(attempts.rollout(other, said) for other in rows))
-        found.append((state, math.fsum(grades) / len(grades)))
+        rollouts: list[tuple[list[State], float]] = yield Gather(tuple(attempts.rollout(other, said) for other in rows))
+        found.append((state, math.fsum(grade for _, grade in rollouts) / len(rollouts)))
+        found += [(reached, grade) for states, grade in rollouts for reached in states]
         said = yield from attempts.gone_on(row, said, line=True)
         going = attempts.ends_a_line(said)
     if said.stop == "end":

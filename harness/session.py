@@ -268,6 +268,7 @@ class Session:
         if not feeds:
             return
         turn.due, turn.feeds, turn.waiting = [], [], []
+        self._admission.fed = len(feeds)
         every, broke = self._decoder.feed(feeds)
         cut, short = self._writers.on(broke), self._beams.fed(broke)
         self._rename(self._decoder.compact())  # no feed is queued now, so rows may move

@@ -33,7 +33,7 @@ from harness.spec import SCHEMA, RunSpec, digest
 from harness.value_model import ValueModel
 from harness.weights import pack, read_packed
 
-VERSION = 1  # of sampling and fitting: raised when a change here changes the models
+VERSION = 2  # of sampling and fitting: raised when a change here changes the models
 LEARNING_RATE, WEIGHT_DECAY, STATES_PER_UPDATE = 1e-3, 1.0, 64  # piloted on countdown and on a linear truth: small sets overfit
 LEAST_CHECKED = 32  # problems
 FILES = ("value.safetensors",)

@@ -79,10 +79,14 @@ class Writers:
         if any(w.without or w.grammar is not None for w in writing):
             logits = logits.clone()
         by_grammar: dict[Grammar, list[int]] = {}
+        barred: dict[tuple[int, ...], list[int]] = {}
         for line, w in enumerate(writing):
-            logits[line, w.without] = -torch.inf
+            if w.without:
+                barred.setdefault(w.without, []).append(line)
             if w.grammar is not None:
                 by_grammar.setdefault(w.grammar, []).append(line)
+        for columns, lines in barred.items():
+            logits[np.array(lines)[:, None], np.array(columns)] = -torch.inf
         for grammar, lines in by_grammar.items():
             allowed = grammar.allowed([writing[line].state for line in lines]).to(logits.device)
             logits[lines] = logits[lines].masked_fill(~allowed, -torch.inf)

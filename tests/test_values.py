@@ -172,8 +172,11 @@ class Fives(Task):
 
 
 def test_shares_are_an_independent_recount_of_rollouts(monkeypatch):
-    """Every attempt that was read, in order: rollouts of each state, which begin with its lines, then the attempt itself."""
-    wanted, read = ValueSpec(40, 5, 1.0, 8, 1), []
+    """Every attempt that was read, in order: rollouts of each state, which begin with its lines, then the attempt itself.
+
+    Rollouts' own states stand behind the state that they go on from, each with its rollout's grade.
+    """
+    wanted, read, reached = ValueSpec(40, 5, 1.0, 8, 1), [], 0
 
     def noted(self, completion):
         read.append(completion)
@@ -194,16 +197,26 @@ def test_shares_are_an_independent_recount_of_rollouts(monkeypatch):
         right = [float(bool(re.fullmatch(r"[\d;]*<sep>5", text))) for text in texts]
         whole = read[-1] if len(read) % 5 else None  # an attempt that its cap cut off is not read
         assert whole is None or whole.stop == "end"
-        assert len(found) == len(read) // 5 + (whole is not None)
         prefixes = re.findall(r"[^;]*;", texts[-1]) if whole else ["2;"]
         for at in range(len(read) // 5):
             mine, before = texts[5 * at : 5 * at + 5], "".join(prefixes[:at])
             assert all(text.startswith(before) for text in mine)
-            assert found[at][1] == pytest.approx(sum(right[5 * at : 5 * at + 5]) / 5)
-            kinds[before].append(found[at][1])
+            (_, share), found = found[0], found[1:]
+            assert share == pytest.approx(sum(right[5 * at : 5 * at + 5]) / 5)
+            kinds[before].append(share)
+            grades = []  # of rollouts' own states: behind each line and at the end
+            for rollout in range(5 * at, 5 * at + 5):  # in the order in which they ended
+                lines = texts[rollout][len(before) :].count(";")
+                grades += [right[rollout]] * (lines + (read[rollout].stop == "end"))
+            own, found = found[: len(grades)], found[len(grades) :]
+            assert sorted(grade for _, grade in own) == sorted(grades)
+            reached += len(grades)
         if whole:
-            assert found[-1][1] == right[-1] == float(whole.text.endswith("5"))
-            kinds["end"].append(found[-1][1])
+            (_, grade), found = found[0], found[1:]
+            assert grade == right[-1] == float(whole.text.endswith("5"))
+            kinds["end"].append(grade)
+        assert not found
+    assert reached > 500
     chances = {"": 0.5 * 0.5 + 0.5 * 0.8 * 0.9, "1;": 0.5, "2;": 0.9}
     for state, chance in chances.items():
         n = 5 * len(kinds[state])
@@ -211,12 +224,12 @@ def test_shares_are_an_independent_recount_of_rollouts(monkeypatch):
     assert 0 < sum(kinds["end"]) < len(kinds["end"]) < wanted.problems
 
 
-def test_a_base_without_lines_has_two_states():
+def test_a_base_without_lines_has_the_prompt_and_ends():
     task, how, wanted = Toy(), strategy("direct"), ValueSpec(8, 3, 1.0, 8, 1)
     for problem in task.problems("value", seed=0, start=0, count=8):
         job = Job("0", lambda p=problem: rating.rated(how, p.question, wanted), oracle=oracle_of(task, problem))
         outcome = next(iter(Session(tiny(how), keep_states=True).run([job])))
-        assert len(outcome.value) in (1, 2)  # one: the attempt was cut off by its cap
+        assert 1 <= len(outcome.value) <= 1 + 3 + 1  # the prompt, three rollouts' ends and the attempt's, but for those cut off
         assert outcome.ledger.by_class()["prefill"] > 0
 
 
