@@ -35,7 +35,7 @@ class JudgedSearch(Search):
         "logprob", when="ask", doc="what judges states; verbal and vote ask in words and want a pretrained model"
     )
     accuracy: float = setting(1.0, when="ask", doc="noisy_oracle: the share of states that it judges rightly", low=0.0, high=1.0)
-    value_problems: int = setting(256, when="ask", doc="value: problems that the value model is fitted on", low=0, high=1 << 20)
+    value_problems: int = setting(1024, when="ask", doc="value: problems that the value model is fitted on", low=0, high=1 << 20)
     value_rollouts: int = setting(4, when="ask", doc="value: attempts that rate a state", low=1, high=1024)
 
     @property

@@ -42,7 +42,7 @@ class BestOfN(Search):
     select: Literal["logprob", "value", "checker", "oracle", "weighted", "weighted_value"] = setting(
         "logprob", when="ask", doc="what attempts are ranked by"
     )
-    value_problems: int = setting(256, when="ask", doc="value: problems that the value model is fitted on", low=0, high=1 << 20)
+    value_problems: int = setting(1024, when="ask", doc="value: problems that the value model is fitted on", low=0, high=1 << 20)
     value_rollouts: int = setting(4, when="ask", doc="value: attempts that rate a state", low=1, high=1024)
 
     @property
