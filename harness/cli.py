@@ -13,16 +13,9 @@ from typing import Any
 
 import click
 
-RESULTS = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout; all else goes to stderr.")
-MAX_KV_BYTES = click.option(
-    "--max-kv-bytes",
-    type=click.IntRange(1),
-    help="Most bytes of keys and values when asking; problems wait.  [default: none]",
-)
-DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+from harness.cli_compare import compare
+from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, parse_settings
+
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
 
@@ -112,10 +105,10 @@ def run(
 ) -> None:
     """Train a learner (or load it), ask it every test problem, and print the record."""
     options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
-    given = _parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
+    given = parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
     made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
     spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
-    _check_device(device)
+    check_device(device)
     from harness import show, show_runs
     from harness.runs import plan
     from harness.runs import run as run_spec
@@ -135,17 +128,6 @@ def run(
         print(json.dumps(record, indent=1, ensure_ascii=False))
     else:
         show_runs.print_runs(record, spec, results)
-
-
-def _parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE words."""
-    parsed = {}
-    for word in settings:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--set: expected KEY=VALUE, for example strategy.per_token=2, got {word!r}")
-        parsed[key] = value
-    return parsed
 
 
 def _spec(
@@ -180,19 +162,6 @@ def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, thr
     from harness.twins import make_twin
 
     return make_twin(twin, of, results=results, seed=seed, threads=threads)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        known = torch.device(device).type in ("cpu", "cuda")
-    except RuntimeError:
-        known = False
-    if not known:
-        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device: no CUDA device is available here, got {device!r}; legal: cpu")
 
 
 @cli.command("list")
@@ -252,7 +221,7 @@ def bench(only: tuple[str, ...], sizes: str, repeats: int, as_json: bool) -> int
 @JSON
 def ask(run_name: str, question: str, results: Path, device: str, as_json: bool) -> None:
     """Ask the learner of RUN (a folder or the beginning of its name) one question; show trace, answer and ledgers."""
-    _check_device(device)
+    check_device(device)
     from harness import show
     from harness.inspect import ask_run
 
@@ -266,7 +235,7 @@ def ask(run_name: str, question: str, results: Path, device: str, as_json: bool)
 @JSON
 def verify(run_name: str, results: Path, device: str, as_json: bool) -> int:
     """Evaluate RUN once more from its weights and compare every problem's line. Exit 1 if any differs."""
-    _check_device(device)
+    check_device(device)
     from harness import show
     from harness.inspect import verify_run
 
@@ -300,3 +269,6 @@ def new(kind: str, name: str, folder: Path) -> None:
 
     path = write_scaffold(name, folder)
     print(f"wrote {path}; next: python -m harness check {path}")
+
+
+cli.add_command(compare)

@@ -76,9 +76,9 @@ class Examination:
     line: Callable[[int, list[Outcome]], Line]
 
 
-def test_problems(spec: RunSpec) -> list[Problem]:
-    """The run's test problems, in order."""
-    return list(spec.task.problems("test", seed=spec.seed, start=0, count=spec.infer.problems))
+def asked_problems(spec: RunSpec) -> list[Problem]:
+    """The problems that a run asks, in order."""
+    return list(spec.task.problems(spec.infer.split, seed=spec.seed, start=0, count=spec.infer.problems))
 
 
 Sizes = Callable[[Strategy, Question, Text], tuple[int, int]]  # who asks, and what may be scored -> rows and cells of the job
@@ -105,9 +105,9 @@ def sizes_of(backbone: Backbone, *, bounded: bool) -> Sizes:
 def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float, *, bounded: bool) -> Examination:
     sizes = sizes_of(backbone, bounded=bounded)
     if spec.task.kind == "documents":
-        documents = list(spec.task.documents("test"))[: spec.infer.problems]
+        documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         return _documents(spec, backbone, documents, limit_flops, sizes)
-    return _questions(spec, test_problems(spec), limit_flops, sizes)
+    return _questions(spec, asked_problems(spec), limit_flops, sizes)
 
 
 def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes: Sizes) -> Examination:

@@ -17,6 +17,7 @@ from harness import records, registry, storage
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.feed import Feed, make_feed
+from harness.locks import alone
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.strategy import Strategy
@@ -48,8 +49,16 @@ def learn(
     spec: RunSpec, *, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool = False
 ) -> tuple[Backbone, Record]:
     """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
-    asks, spec = spec.strategy, spec.as_learner()
     folder = records.weights_folder(results, spec)
+    with alone(results, f"learner-{folder.name}"):
+        return _learned(spec, folder, results, device, checkpoint_s, reporter, again)
+
+
+def _learned(
+    spec: RunSpec, folder: Path, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool
+) -> tuple[Backbone, Record]:
+    """The same, with nobody else at it."""
+    asks, spec = spec.strategy, spec.as_learner()
     storage.make_folder(folder)
     storage.sweep(folder)
     if again:

@@ -22,6 +22,7 @@ from harness.backbone import Backbone
 from harness.evaluate import bit_stable, evaluate
 from harness.feed import Batch, make_feed
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
+from harness.locks import alone
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
@@ -47,7 +48,10 @@ def run(
     folder = records.run_folder(results, spec)
     if not again and (record := records.finished(results, spec)) is not None:
         return record
-    with compute_threads(spec.threads), storage.new_folders(results, folder, records.weights_folder(results, spec)):
+    folders = storage.new_folders(results, folder, records.weights_folder(results, spec))
+    with compute_threads(spec.threads), folders, alone(results, f"run-{folder.name}"):
+        if not again and (record := records.finished(results, spec)) is not None:
+            return record  # made by whoever held the lock
         storage.sweep(folder)
         for name in ("run.json", *(("problems.jsonl",) if again else ())):
             storage.remove(folder / name)
@@ -172,7 +176,7 @@ def _lines_bytes(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> int:
     """Size of problems.jsonl: a few problems or documents stand for all, cells as in training."""
     cells_per_token = len(batch.cells.layout.index) / max(batch.text_tokens, 1)
     if spec.task.kind == "documents":
-        documents = list(spec.task.documents("test"))[: spec.infer.problems]
+        documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         lines, tokens = len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
     else:
         lines, tokens = spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples

@@ -81,6 +81,7 @@ class InferSpec:
     """How the trained model is examined."""
 
     problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=1_000_000, when="ask")
+    split: Literal["test", "validation"] = setting("test", doc="whose problems: choices are made on validation", when="ask")
 
 
 @dataclass(frozen=True, kw_only=True)

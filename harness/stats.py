@@ -34,6 +34,20 @@ def share(scores: Sequence[float], weights: Sequence[float]) -> Estimate:
     return Estimate(p, float(low), float(high))
 
 
+def t_interval(values: Sequence[float]) -> Estimate:
+    """Mean of a few independent values, one a training seed, with Student's 95% interval; none with fewer than two."""
+    from scipy.special import stdtrit
+
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x):
+        return Estimate(None, None, None)
+    mean = float(x.mean())
+    if len(x) < 2:
+        return Estimate(mean, None, None)
+    reach = float(stdtrit(len(x) - 1, 0.975)) * float(x.std(ddof=1)) / float(np.sqrt(len(x)))
+    return Estimate(mean, mean - reach, mean + reach)
+
+
 def ratio(tops: Sequence[float], bottoms: Sequence[float], weights: Sequence[float]) -> Estimate:
     """Sum of tops over sum of bottoms (both weighted) with a percentile bootstrap over problems, always of the same draws."""
     top, bottom = (np.asarray(x, dtype=np.float64) * np.asarray(weights) for x in (tops, bottoms))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness import records, registry
 from harness.alphabet import Alphabet
 from harness.documents import rolling_windows
-from harness.evaluate import gold_text, test_problems
+from harness.evaluate import asked_problems, gold_text
 from harness.learners import learner_alphabet
 from harness.meter import block_flops, head_flops
 from harness.problem import Problem
@@ -145,11 +145,11 @@ def _line(layers: int, width: int) -> tuple[int, int]:
 def costs_of(spec: RunSpec, alphabet: Alphabet) -> Costs:
     """Means as `harness.summary` takes them, of test problems answered with their keys, or of test documents."""
     if spec.task.kind == "documents":
-        documents = list(spec.task.documents("test"))[: spec.infer.problems]
+        documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         parts = [_windows(alphabet.encode(d.text).tolist(), spec, alphabet) for d in documents]
         weights = np.ones(len(parts))
     else:
-        problems = test_problems(spec)
+        problems = asked_problems(spec)
         counted = [p for p in problems if p.weight > 0] or problems
         parts = [_cells_and_reads(*_lengths(spec, p, alphabet)) for p in counted]
         weights = np.array([p.weight or 1.0 for p in counted])

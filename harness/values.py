@@ -22,6 +22,7 @@ from torch import Tensor
 from harness import records, registry, storage
 from harness.backbone import Backbone
 from harness.calibration import Calibration, calibration, diagram
+from harness.locks import alone
 from harness.meter import TRAINING_FACTOR
 from harness.plugin_spec import plugin_json
 from harness.problem import Problem
@@ -107,7 +108,7 @@ def fitted(
     a problem may pass ``max_kv_bytes``, or if what lies there is spoilt.
     """
     problems, folder = problems_of(spec), value_folder(results, spec)
-    with storage.new_folders(results, folder):
+    with storage.new_folders(results, folder), alone(results, f"value-{folder.name}"):
         storage.sweep(folder)
         if again:
             storage.remove(folder / "value.json")

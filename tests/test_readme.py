@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import cli, main
+from harness.grid import grid_of
+from harness.suite import read_suite
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -71,3 +73,20 @@ def test_no_machine_paths_or_hosts() -> None:
     ]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/work/|/root/|/opt/|pypi\.org|files\.pythonhosted", text), path
+
+
+def test_its_suite_is_one(tmp_path: Path) -> None:
+    """Both comparisons of the README plan what they say."""
+    (tmp_path / "my_suite.toml").write_text(next(block for language, block in BLOCKS if language == "toml"), encoding="utf-8")
+    grid = grid_of(read_suite(tmp_path / "my_suite.toml"))
+    labels = [arm.label for arm in grid.arms[0]]
+    assert labels[-2:] == ["two thoughts", "self_consistency"] and "direct" in labels and not grid.left_out
+    assert {cell.spec.seed for cell in grid.cells} == set(range(8))
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] == "compare" and "--suite" not in w], ids=" ".join)
+def test_compare_commands_plan(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a tiny size."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, *[w for setting in TINY.split()[:5] for w in ("--set", setting)]]) == 0
+    assert "--dry-run" in words and not (tmp_path / "results").exists()

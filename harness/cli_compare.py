@@ -1,0 +1,76 @@
+"""The command `compare`: its options, and which suite they ask for. Knows options; runs nothing by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, parse_settings
+
+
+@click.command()
+@click.option("--task", help="Name (see `list`), file.py, or package.module:Class.")
+@click.option("--strategies", help="Names, separated by commas.  [default: all that suit the task]")
+@click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="Read the comparison from a TOML file.")
+@click.option("--family/--no-family", default=None, help="Add the comparator family.  [default: unless --strategies is given]")
+@click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of every arm, e.g. model.size=xs. Repeatable."
+)
+@click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
+@click.option("--match", help="What equals plain training's consumption at the budget: flops, tokens or examples.")
+@click.option(
+    "--infer", help="Where to compare: x1,x2,x4 (times the baseline's cost) or flops:1e7.  [default: each arm's own cost]"
+)
+@click.option("--problems", help="Test problems.  [default: 2000]")
+@click.option("--validation", type=click.IntRange(1), help="Problems on which points are chosen.  [default: 500]")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
+@click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
+@click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
+@click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@MAX_KV_BYTES
+@RESULTS
+@DEVICE
+@JSON
+def compare(
+    task: str | None,
+    strategies: str | None,
+    suite_file: Path | None,
+    family: bool | None,
+    seeds: str | None,
+    settings: tuple[str, ...],
+    train_flops: str | None,
+    match: str | None,
+    infer: str | None,
+    problems: str | None,
+    validation: int | None,
+    workers: int | None,
+    threads: int,
+    dry_run: bool,
+    checkpoint_s: float,
+    max_kv_bytes: int | None,
+    results: Path,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Strategies on one task at equal compute: make every run that is missing, then tables, verdicts and sentences."""
+    from harness.suite import read_suite, suite_of
+
+    given = parse_settings(settings) | ({"train.match": match} if match else {})
+    typed = {"strategies": strategies, "seeds": seeds, "train_flops": train_flops, "infer": infer, "problems": problems}
+    if suite_file is not None:
+        named = [k for k, v in {"task": task, "validation": validation, "family": family, **typed, "set": given}.items() if v]
+        if named:
+            raise ValueError(f"--suite: holds everything itself; leave out --{named[0].replace('_', '-')}")
+        suite = read_suite(suite_file)
+    else:
+        if task is None:
+            raise ValueError("compare needs --task (see `list`), or --suite FILE")
+        suite = suite_of(task, settings=given, family=family, validation=validation, **typed)
+    check_device(device)
+    from harness.compare_command import compare_suite
+    from harness.workers import Making
+
+    how = Making(results, device=device, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes)
+    return compare_suite(suite, how, workers=workers, threads=threads, dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,35 @@
+"""`compare` from a suite to its tables: plan, runs, rows, files. Knows the order alone."""
+
+from __future__ import annotations
+
+import os
+
+from harness import show_compare
+from harness.compare import compare, missing_of
+from harness.comparison import compared
+from harness.grid import cost_of, grid_of
+from harness.show import to_stderr
+from harness.suite import Suite
+from harness.tables import write
+from harness.workers import Making
+
+
+def compare_suite(suite: Suite, how: Making, *, workers: int | None, threads: int, dry_run: bool, as_json: bool) -> int:
+    """Returns the exit code: 1 if a run failed; verdicts never change it."""
+    grid = grid_of(suite, threads=threads)
+    missing = missing_of(grid, how.results, lambda line: to_stderr(f"left out: {line}"))
+    cost, count = cost_of(missing), workers or os.cpu_count() or 1
+    if missing:
+        plan = show_compare.plan_json(grid, cost, len(grid.cells) - len(missing), count)
+        show_compare.print_plan(plan, as_json=as_json and dry_run)
+    elif dry_run:
+        to_stderr(f"{suite.name}: all of its {len(grid.cells):,} runs are there")
+    if dry_run:
+        return 0
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the workers, before they import anything
+    with show_compare.Display(grid) as display:
+        found = compare(grid, missing, cost, how, workers=count, watcher=display)
+    rows = compared(grid, found.records)
+    notes = [*grid.left_out, *(f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in found.failed)]
+    paths = write(rows, how.results / "tables", suite.name, notes=notes)
+    return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)

@@ -1,0 +1,207 @@
+"""The grid of a comparison: every run that it needs, from arms, budgets and seeds; what they share; and what they will cost.
+
+Knows suites and specs; runs nothing but one update a learner, to tell how long it takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.plugin_spec import bases_of
+from harness.runs import Plan, plan
+from harness.spec import RunSpec, make_spec
+from harness.strategy import Strategy
+from harness.suite import Arm, Block, Suite, family_arms
+
+ASKED_SHARE = 0.15  # of the rate of training's FLOPs at which answers are written, roughly (measured at xs and s)
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run stands in the comparison: block and arm by number, the arm's point by its settings of asking."""
+
+    block: int
+    arm: int
+    train_flops: float
+    seed: int
+    point: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A run of the grid, and all places that it fills: equal runs are one."""
+
+    spec: RunSpec
+    places: tuple[Place, ...]
+
+    @property
+    def learner(self) -> str:
+        """What it shares with others."""
+        return f"{self.spec.learner_fingerprint()}-s{self.spec.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Blocks with all their arms (those that do not suit their task left out, with the reason), and the runs."""
+
+    suite: Suite
+    arms: tuple[tuple[Arm, ...], ...]
+    left_out: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
+    """Everything that a suite asks for; ValueError names an arm that cannot be (of the family's, they are left out instead)."""
+    arms, left_out = [], []
+    found: dict[str, Cell] = {}
+    for number, block in enumerate(suite.blocks):
+        mine: list[Arm] = []
+        for arm in _arms(block):
+            try:
+                made = list(_runs(block, number, len(mine), arm, threads))
+            except ValueError as error:
+                if not arm.family:
+                    raise ValueError(f"{block.task}, {arm.label}: {error}") from None
+                left_out.append(f"{block.task}: {arm.label} is left out of the comparator: {error}")
+                continue
+            mine.append(arm)
+            for spec, place in made:
+                key = f"{spec.fingerprint()}-s{spec.seed}"
+                found[key] = Cell(spec, (*(found[key].places if key in found else ()), place))
+        arms.append(tuple(mine))
+    return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))
+
+
+def _arms(block: Block) -> list[Arm]:
+    """The block's arms and its comparator's; an arm that is the comparator's baseline itself belongs to it."""
+    family = family_arms()
+    plain = {arm.strategy for arm in family if not arm.settings and not arm.points}
+    own = [arm for arm in block.arms if not (arm.strategy in plain and not arm.settings and not arm.points)]
+    if block.with_family:
+        return [*family, *own]
+    return [arm if arm in own else dataclasses.replace(arm, family=True) for arm in block.arms]
+
+
+def _runs(block: Block, number: int, index: int, arm: Arm, threads: int) -> Iterator[tuple[RunSpec, Place]]:
+    """The runs of an arm: every budget, seed and point; on validation too where there are points to choose among."""
+    budgets = [b for b in block.train_flops if arm.budgets is None or b in arm.budgets]
+    points = points_of(block, arm)
+    choosing = arm.family or len(points) > 1
+    for flops, (words, point) in itertools.product(budgets, points.items()):
+        for seed, split in itertools.product(block.seeds_at(flops), ("validation", "test") if choosing else ("test",)):
+            settings = _scaled(block, arm, {**block.settings, **arm.settings, **point, "train.flops": flops})
+            settings |= {"infer.split": split} if split != "test" else {}
+            count = block.validation if split == "validation" else block.problems
+            settings |= {} if count is None else {"infer.problems": count}
+            spec = make_spec(strategy=arm.strategy, task=block.task, settings=settings, seed=seed, threads=threads)
+            yield spec, Place(block=number, arm=index, train_flops=flops, seed=seed, point=words, split=split)
+
+
+def points_of(block: Block, arm: Arm) -> dict[str, Settings]:
+    """The points of an arm's curve by their names: as declared; else, where places of asking are wanted, its dials of asking."""
+    values = dict(arm.points)
+    if not values and block.infer:
+        values = _dials(block, arm)
+    if not values:
+        return {"": {}}
+    named: dict[str, Settings] = {}
+    for chosen in itertools.product(*values.values()):
+        point = dict(zip(values, chosen, strict=True))
+        named[", ".join(f"{key.removeprefix('strategy.')}={value}" for key, value in point.items())] = point
+    return named
+
+
+def _dials(block: Block, arm: Arm) -> dict[str, Sequence[Any]]:
+    """What a budget may turn when the arm is asked, and to what: the strategy's dials that retrain nothing."""
+    settings = {k: v for k, v in {**block.settings, **arm.settings}.items() if k.startswith(("strategy.", "task."))}
+    how = make_spec(strategy=arm.strategy, task=block.task, settings=settings).strategy
+    asked = {f.name for f in dataclasses.fields(how) if f.metadata.get("when") == "ask"}
+    return {
+        f"strategy.{name}": values for name, values in how.dials.items() if name in asked and f"strategy.{name}" not in settings
+    }
+
+
+def _scaled(block: Block, arm: Arm, settings: Settings) -> dict[str, Any]:
+    """Settings with the model's multiples, such as ``model.layers = "x2"``, worked out on what the model has without them."""
+    times = {k: str(v) for k, v in settings.items() if k.startswith("model.") and re.fullmatch(r"x\d+", str(v))}
+    made = {k: v for k, v in settings.items() if k not in times}
+    if not times:
+        return made
+    whole = {**made, **{k: block.settings[k] for k in times if k in block.settings}}
+    model = make_spec(strategy=arm.strategy, task=block.task, settings=whole).model
+    shape = dict(zip(("model.layers", "model.width", "model.heads", "model.context_tokens"), model.shape, strict=True))
+    for key, word in times.items():
+        if key not in shape or model.path:
+            raise ValueError(f"{key}: only {', '.join(shape)} have multiples, and of no pretrained model; got {word!r}")
+        made[key] = shape[key] * int(word[1:])
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a grid costs, as foreseen: learners to be trained, runs to be asked, FLOPs, seconds of one worker, bytes."""
+
+    learners: int
+    runs: int
+    training_flops: float
+    seconds: float
+    disk_bytes: float
+    each_s: Mapping[str, float]  # by run, `key_of`
+
+
+def key_of(spec: RunSpec) -> str:
+    """A run's folder's name."""
+    return f"{spec.fingerprint()}-s{spec.seed}"
+
+
+def cost_of(cells: Sequence[Cell]) -> Cost:
+    """Foresee the cost of runs by one update of each learner, whatever its seed; pretraining once for all who share it."""
+    plans: dict[str, Plan] = {}
+    seen: set[str] = set()
+    flops = seconds = disk = 0.0
+    each: dict[str, float] = {}
+    for cell in cells:
+        spec = cell.spec
+        fingerprint = spec.learner_fingerprint()
+        if fingerprint not in plans:
+            plans[fingerprint] = plan(spec.as_learner())
+        made = plans[fingerprint]
+        asked_s = _asked_s(spec, made)
+        each[key_of(spec)] = asked_s
+        if cell.learner not in seen:
+            seen.add(cell.learner)
+            flops += made.training_flops
+            before = spec.pretrained()
+            shared = before is not None and f"{before.learner_fingerprint()}-s{spec.seed}" in seen
+            if before is not None:
+                seen.add(f"{before.learner_fingerprint()}-s{spec.seed}")
+                flops += 0 if shared or made.pretraining is None else made.pretraining.training_flops
+            train_s = made.seconds - (made.pretraining.seconds if shared and made.pretraining else 0.0)
+            each[key_of(spec)] += train_s
+            seconds += train_s
+        seconds += asked_s
+        disk += made.disk_bytes
+    return Cost(len(seen), len(cells), flops, seconds, disk, each)
+
+
+def _asked_s(spec: RunSpec, made: Plan) -> float:
+    """About how long all problems take: a forward's cost for each attempt, at the rate at which tokens are written."""
+    examples = spec.train.problems_per_update
+    rate = made.flops_per_update * made.updates / made.seconds if made.seconds and made.updates else 1e10
+    attempts = _attempts(spec.strategy)
+    return spec.infer.problems * attempts * made.flops_per_update / (3 * examples) / (ASKED_SHARE * rate)
+
+
+def _attempts(strategy: Strategy) -> int:
+    """How many attempts a search makes, roughly."""
+    if not any(bases_of(strategy).values()):
+        return 1
+    rows = getattr(strategy, "rows", None)
+    return max(1, int(rows())) if callable(rows) else 1

@@ -1,0 +1,44 @@
+"""Options and checks that several commands share. Knows words; does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout; all else goes to stderr.")
+MAX_KV_BYTES = click.option(
+    "--max-kv-bytes",
+    type=click.IntRange(1),
+    help="Most bytes of keys and values when asking; problems wait.  [default: none]",
+)
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE words."""
+    parsed = {}
+    for word in settings:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set: expected KEY=VALUE, for example strategy.per_token=2, got {word!r}")
+        parsed[key] = value
+    return parsed
+
+
+def check_device(device: str) -> None:
+    import torch
+
+    try:
+        known = torch.device(device).type in ("cpu", "cuda")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device: no CUDA device is available here, got {device!r}; legal: cpu")

@@ -1,0 +1,126 @@
+"""What `compare` prints: its plan, how it goes, and what came of it. Knows grids and rows; computes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from harness import registry
+from harness.compare import Compared
+from harness.comparison import Row
+from harness.grid import Cell, Cost, Grid, key_of
+from harness.show import console, to_stderr
+from harness.tables import sentences, shown
+from harness.workers import Done
+
+COLUMNS = ("arm", "FLOPs a problem", "score [95%]", "comparator", "difference [95%]", "verdict")
+
+
+def name_of(cell: Cell, grid: Grid) -> str:
+    """A run in a few words."""
+    place = cell.places[0]
+    arm = grid.arms[place.block][place.arm].label
+    words = [arm, place.point, registry.plugin_name(cell.spec.task), f"{place.train_flops:.3g} FLOPs", f"seed {place.seed}"]
+    return ", ".join([word for word in words if word] + ([place.split] if place.split != "test" else []))
+
+
+class Display:
+    """A bar of runs on stderr, with those under way and the time left."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"),
+            console=Console(stderr=True), refresh_per_second=2,
+        )  # fmt: skip
+        self._running: dict[str, str] = {}
+        self._expected: Mapping[str, float] = {}
+        self._left_s = self._done_s = 0.0
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begins(self, cost: Cost, present: int, workers: int) -> None:
+        """The bar, with what was there before."""
+        self._expected, self._workers, self._begun_s = cost.each_s, workers, time.monotonic()
+        self._left_s = sum(cost.each_s.values())
+        self._progress.start()
+        self._bar = self._progress.add_task("runs", total=cost.runs + present, completed=present, facts="")
+        self._show()
+
+    def started(self, cell: Cell) -> None:
+        """One more under way."""
+        self._running[key_of(cell.spec)] = name_of(cell, self._grid)
+        self._show()
+
+    def done(self, done: Done) -> None:
+        """One less; a failure is told at once."""
+        key = key_of(done.cell.spec)
+        self._running.pop(key, None)
+        self._left_s -= self._expected.get(key, 0.0)
+        self._done_s += self._expected.get(key, 0.0)
+        self._progress.advance(self._bar)
+        if done.reason is not None:
+            self._progress.console.print(f"failed: {name_of(done.cell, self._grid)}: {done.reason}", markup=False, soft_wrap=True)
+        self._show()
+
+    def _show(self) -> None:
+        task = self._progress.tasks[self._bar]
+        pace = (time.monotonic() - self._begun_s) / self._done_s if self._done_s else 1 / self._workers
+        left = f"about {max(self._left_s, 0.0) * pace / 60:.0f} min left"
+        facts = f"{task.completed:.0f} of {task.total:.0f}, {left}; now: {' | '.join(self._running.values()) or 'none'}"
+        self._progress.update(self._bar, facts=facts)
+
+
+def plan_json(grid: Grid, cost: Cost, present: int, workers: int) -> dict[str, Any]:
+    """The plan as JSON values."""
+    return {
+        "suite": grid.suite.name, "runs": len(grid.cells), "present": present, "missing": cost.runs, "learners": cost.learners,
+        "training_flops": cost.training_flops, "minutes": cost.seconds / 60 / workers, "workers": workers,
+        "disk_bytes": cost.disk_bytes, "left_out": list(grid.left_out),
+    }  # fmt: skip
+
+
+def print_plan(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """The plan: on stdout as JSON, else on stderr, since the tables follow."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for line in facts["left_out"]:
+        to_stderr(line)
+    runs = f"{facts['runs']:,} runs, {facts['present']:,} of them there; {facts['learners']:,} learners to train or load"
+    pace = f"about {facts['minutes']:.0f} minutes with {facts['workers']} workers, {facts['disk_bytes'] / 1e6:.0f} MB of disk"
+    to_stderr(f"{facts['suite']}: {runs}, {facts['training_flops']:.3g} training FLOPs; {pace}")
+
+
+def print_compared(rows: Sequence[Row], compared: Compared, grid: Grid, paths: Sequence[Path], *, as_json: bool) -> int:
+    """The tables in short, the sentences, the files; 1 if a run failed."""
+    failed = [{"run": name_of(one.cell, grid), "reason": one.reason} for one in compared.failed]
+    if as_json:
+        print(json.dumps({"sentences": sentences(rows), "files": [str(p) for p in paths], "failed": failed}, indent=1))
+        return 1 if failed else 0
+    out, table = console(), shown(rows)
+    for (task, flops, place), group in table.groupby(["task", "training FLOPs", "place"], sort=False):
+        drawn = Table(title=f"{task} after {flops} training FLOPs, compared at {place}", title_justify="left")
+        for column in COLUMNS:
+            drawn.add_column(column)
+        for row in group.to_dict("records"):
+            words = row | {"verdict": str(row["verdict"]).partition(" (")[0]}  # why: in the sentences below
+            drawn.add_row(*(str(words[column]) for column in COLUMNS))
+        out.print(drawn, markup=False)
+    for line in sentences(rows):
+        out.print(line, markup=False, soft_wrap=True)
+    for one in failed:
+        out.print(f"failed: {one['run']}: {one['reason']}", markup=False, soft_wrap=True)
+    out.print(f"wrote {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    return 1 if failed else 0

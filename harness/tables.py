@@ -1,0 +1,209 @@
+"""The comparison as tables (Markdown, CSV, LaTeX, HTML) and sentences. Knows rows; reads no record and judges nothing.
+
+results/tables/NAME.md, NAME.csv, NAME.tex, NAME.html
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import storage
+from harness.comparison import At, Row
+from harness.stats import t_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = (
+    "task", "training FLOPs", "place", "arm", "score [95%]", "floor", "comparator", "difference [95%]", "p (Holm)", "verdict",
+    "detectable", "flips", "FLOPs a problem", "realised / target", "serial passes", "text tokens", "woven tokens",
+    "supervised tokens", "coverage", "gap", "access", "seeds",
+)  # fmt: skip
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """A row of numbers for each row of the comparison; what is not there is None."""
+    import pandas as pd
+
+    return pd.DataFrame([_facts(row) for row in rows])
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    """Numbers of a row."""
+    facts: dict[str, Any] = {
+        "task": row.task, "train_flops": row.train_flops, "place": row.place, "arm": row.arm.label, "family": row.arm.family,
+        "target_flops": row.target,
+    }  # fmt: skip
+    facts |= _curve("", row.at) | _curve("comparator_", row.comparator)
+    facts |= {"floor": row.floor, "infeasible": row.at is None}
+    if row.at is not None:
+        facts["point"] = _coin(row.at)
+    verdict = row.verdict
+    for name in ("kind", "reason", "p", "p_holm", "p_equivalence", "detectable", "sd", "within_margin"):
+        facts["verdict" if name == "kind" else name] = getattr(verdict, name, None)
+    interval = getattr(verdict, "difference", None)
+    facts |= {
+        f"difference{end}": getattr(interval, name, None) for end, name in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    facts["flips"] = "; ".join(row.shaky) or None
+    return facts | _ledgers(row)
+
+
+def _curve(prefix: str, at: At | None) -> dict[str, Any]:
+    """A curve's score over seeds and its cost."""
+    if at is None:
+        return {f"{prefix}{name}": None for name in ("score", "score_low", "score_high", "flops", "seeds")}
+    found = t_interval(list(at.scores.values()))
+    return {
+        f"{prefix}score": found.value, f"{prefix}score_low": found.low, f"{prefix}score_high": found.high,
+        f"{prefix}flops": at.cost, f"{prefix}seeds": len(at.scores),
+    }  # fmt: skip
+
+
+def _coin(at: At) -> str:
+    """The points that are mixed."""
+    mixture = at.mixture
+    if not mixture.dear_share:
+        return mixture.cheap.name
+    return f"{1 - mixture.dear_share:.0%} {mixture.cheap.name}, {mixture.dear_share:.0%} {mixture.dear.name}"
+
+
+def _ledgers(row: Row) -> dict[str, Any]:
+    """Means over seeds of what the (dearer) point cost, and what its search covered."""
+    found = list(row.records.values())
+
+    def mean(*keys: str) -> float | None:
+        values = [_inside(record, keys) for record in found]
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else None
+
+    return {
+        "serial_passes": mean("infer", "serial_passes_per_problem"),
+        "text_tokens": mean("infer", "text_tokens_per_problem"),
+        "woven_tokens": mean("infer", "woven_tokens_per_problem"),
+        "p50_flops": mean("infer", "flops_per_problem", "p50"),
+        "p95_flops": mean("infer", "flops_per_problem", "p95"),
+        "spent_training_flops": mean("train", "spent_flops"),
+        "supervised_tokens": mean("train", "supervised_tokens"),
+        "coverage": mean("search", "coverage", "value"),
+        "selected": mean("search", "selected"),
+        "gap": mean("search", "gap"),
+        "access": max((r["access"] for r in found), default=None, key=["none", "checker", "oracle"].index),
+    }
+
+
+def _inside(record: Any, keys: Sequence[str]) -> float | None:
+    for key in keys:
+        if record is None:
+            return None
+        record = record.get(key)
+    return None if record is None else float(record)
+
+
+def shown(rows: Sequence[Row]) -> pd.DataFrame:
+    """The same as people read it."""
+    import pandas as pd
+
+    return pd.DataFrame([_words(row, _facts(row)) for row in rows], columns=list(SHOWN))
+
+
+def _words(row: Row, facts: dict[str, Any]) -> dict[str, str]:
+    unit = _Unit(row.higher_is_better)
+    score = "infeasible" if row.at is None else unit.interval(facts["score"], facts["score_low"], facts["score_high"])
+    difference = unit.interval(facts["difference"], facts["difference_low"], facts["difference_high"], signed=True)
+    verdict = facts["verdict"] or ("comparator" if row.arm.family else "-")
+    reason = f" ({facts['reason']})" if facts["verdict"] in ("void", "inconclusive") else ""
+    share = facts["flops"] / row.target if row.at is not None and row.target else None
+    return {
+        "task": row.task,
+        "training FLOPs": f"{row.train_flops:.3g}",
+        "place": row.place,
+        "arm": row.arm.label,
+        "score [95%]": score,
+        "floor": unit.one(row.floor),
+        "comparator": unit.one(facts["comparator_score"]),
+        "difference [95%]": difference,
+        "p (Holm)": "-" if facts["p_holm"] is None else f"{facts['p_holm']:.3g}",
+        "verdict": f"{verdict}{reason}",
+        "detectable": unit.one(facts["detectable"]),
+        "flips": facts["flips"] or "-",
+        "FLOPs a problem": _count(facts["flops"]),
+        "realised / target": "-" if share is None else f"{share:.2f}",
+        "serial passes": _count(facts["serial_passes"]),
+        "text tokens": _count(facts["text_tokens"]),
+        "woven tokens": _count(facts["woven_tokens"]),
+        "supervised tokens": _count(facts["supervised_tokens"]),
+        "coverage": unit.one(facts["coverage"]),
+        "gap": unit.one(facts["gap"]),
+        "access": facts["access"] or "-",
+        "seeds": str(facts["seeds"] or 0),
+    }
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+class _Unit:
+    """How scores are written: percent, or nats."""
+
+    def __init__(self, is_share: bool) -> None:
+        self._times, self._form, self._end = (100, ".1f", "%") if is_share else (1, ".4f", "")
+        self.name = "points" if is_share else "nats"
+
+    def one(self, value: float | None) -> str:
+        return "-" if value is None else f"{value * self._times:{self._form}}{self._end}"
+
+    def interval(self, value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
+        if value is None:
+            return "-"
+        sign = "+" if signed else ""
+        end = "" if signed else self._end
+        middle = f"{value * self._times:{sign}{self._form}}{end}"
+        if low is None or high is None:
+            return middle
+        return f"{middle} [{low * self._times:{sign}{self._form}}, {high * self._times:{sign}{self._form}}]"
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """One sentence a result, with its interval."""
+    return [_sentence(row) for row in rows if row.verdict is not None and row.at is not None and row.comparator is not None]
+
+
+def _sentence(row: Row) -> str:
+    facts, unit = _facts(row), _Unit(row.higher_is_better)
+    assert row.verdict is not None and row.at is not None
+    where = f"On {row.task} after {row.train_flops:.3g} training FLOPs, at {facts['flops']:.3g} FLOPs a problem"
+    against = (
+        f"{row.arm.label} scores {unit.one(facts['score'])}, plain training and asking {unit.one(facts['comparator_score'])}"
+    )
+    difference = unit.interval(facts["difference"], facts["difference_low"], facts["difference_high"], signed=True)
+    seeds = f"{row.verdict.seeds} seed{'s' if row.verdict.seeds != 1 else ''}"
+    end = f"{row.verdict.kind}, {row.verdict.reason}"
+    flips = f"; it flips {facts['hangs_on']}" if facts["flips"] else ""
+    return f"{where}, {against}: {difference} {unit.name} over {seeds} ({end}{flips})."
+
+
+def write(rows: Sequence[Row], folder: Path, name: str, *, notes: Sequence[str] = ()) -> list[Path]:
+    """All forms of the table; notes: lines above it, below the sentences."""
+    storage.make_folder(folder)
+    table, said = shown(rows), [*sentences(rows), *notes]
+    numbers = frame(rows).to_csv(index=False, lineterminator="\n")
+    listed = "".join(f"- {line}\n" for line in said)
+    page = "".join(f"<p>{html.escape(line)}</p>\n" for line in said) + table.to_html(index=False, escape=True, border=0)
+    forms = {
+        "md": f"# {name}\n\n{listed}\n{table.to_markdown(index=False, disable_numparse=True)}\n",
+        "csv": numbers,
+        "tex": table.to_latex(index=False, escape=True),
+        "html": f"<!doctype html>\n<meta charset=\"utf-8\">\n<title>{html.escape(name)}</title>\n{page}\n",
+    }  # fmt: skip
+    paths = []
+    for kind, text in forms.items():
+        paths.append(folder / f"{name}.{kind}")
+        storage.replace_file(paths[-1], text.encode())
+    return paths

@@ -1,0 +1,140 @@
+"""From records to rows, on records made by hand: curves at equal FLOPs, differences seed by seed, verdicts; and their tables."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.comparison import compared
+from harness.grid import Cell, Grid, Place
+from harness.suite import Arm, Block, Primary, Suite
+from harness.tables import frame, sentences, shown, write
+
+SEEDS = range(8)
+WOBBLE = dict(zip(SEEDS, (0.01, -0.02, 0.0, 0.015, -0.005, 0.02, -0.01, -0.01), strict=True))  # of a seed, in all arms alike
+FAMILY = [Arm(strategy="direct", family=True), Arm(strategy="votes", family=True, points={"n": [2]})]
+
+
+def record(score, flops, *, passes=None, documents=False, epochs=None):
+    name, floor = ("nats_per_token", 3.0) if documents else ("accuracy", 0.05)
+    return {
+        "metrics": {name: {"value": score, "low": score, "high": score, "n": 100, "floor": floor}},
+        "infer": {
+            "flops_per_problem": {"total": flops, "p50": flops, "p95": flops}, "serial_passes_per_problem": passes or flops / 10,
+            "text_tokens_per_problem": 3.0, "woven_tokens_per_problem": 0.0,
+        },
+        "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs}, "search": None, "access": "none",
+    }  # fmt: skip
+
+
+def rows_of(curves, *, arms=None, seeds=SEEDS, missing=(), **fields):
+    """curves: (arm, point) -> (test score, validation score or None, FLOPs[, serial passes]) of a seed's record, by formula."""
+    arms = arms or [*FAMILY, Arm(strategy="idea")]
+    suite = Suite(name="t", blocks=[Block(task="toy", arms=arms, train_flops=[1e9], seeds=list(seeds), **fields)])
+    found = {}
+    for (arm, point), how in curves.items():
+        for seed in seeds:
+            for split, score in zip(("test", "validation"), how[:2], strict=True):
+                if score is not None and (arm, seed) not in missing:
+                    place = Place(block=0, arm=arm, train_flops=1e9, seed=seed, point=point, split=split)
+                    value = score(seed) if callable(score) else score + WOBBLE[seed]
+                    cell = Cell((arm, point, seed, split), (place,))
+                    found[cell] = record(value, how[2], passes=how[3] if len(how) > 3 else None, **fields.get("told", {}))
+    return compared(Grid(suite, (tuple(arms),), (), tuple(found)), found)
+
+
+CURVES = {(0, ""): (0.40, 0.42, 100.0), (1, "n=2"): (0.50, 0.46, 300.0), (2, ""): (0.55, None, 200.0)}
+
+
+def last(curves, **fields):
+    return rows_of(curves, **fields)[-1]
+
+
+def test_an_arm_meets_the_comparators_coin_at_its_own_cost():
+    row = last(CURVES)
+    assert row.arm.strategy == "idea" and row.at.cost == 200.0 == row.comparator.cost
+    assert row.comparator.mixture.dear_share == 0.5
+    assert row.comparator.scores == pytest.approx({s: 0.45 + w for s, w in WOBBLE.items()})  # test scores, not validation's
+    assert row.at.scores == pytest.approx({s: 0.55 + w for s, w in WOBBLE.items()})
+    assert row.verdict.kind == "better" and row.verdict.difference.value == pytest.approx(0.10) and row.verdict.seeds == 8
+
+
+def test_points_are_chosen_on_validation():
+    """Votes are better on test and worse on validation: the comparator stays with its baseline."""
+    row = last(CURVES | {(1, "n=2"): (0.90, 0.30, 300.0)})
+    assert row.comparator.mixture.dear.name == "direct" and row.comparator.cost == 100.0
+
+
+def test_dearer_than_all_the_comparator_spends_what_it_can():
+    row = last(CURVES | {(2, ""): (0.55, None, 900.0)})
+    assert row.comparator.cost == 300.0 and row.at.cost == 900.0 and row.verdict.difference.value == pytest.approx(0.05)
+
+
+def test_cheaper_than_all_is_infeasible():
+    row = last(CURVES, infer=["flops:50"])
+    assert row.at is None and row.verdict is None
+    assert shown([row])["score [95%]"].tolist() == ["infeasible"]
+    assert last(CURVES | {(2, ""): (0.55, None, 50.0)}).comparator is None
+
+
+def test_places_are_multiples_of_the_baselines_cost():
+    rows = [r for r in rows_of(CURVES, infer=["x1", "x2", "x8"]) if r.arm.strategy == "idea"]
+    assert [r.target for r in rows] == [100.0, 200.0, 800.0] and [r.at is None for r in rows] == [True, False, False]
+    assert rows[2].at.cost == 200.0 and rows[2].comparator.cost == 300.0
+
+
+@pytest.mark.parametrize(
+    "test,kind",
+    [(lambda s: 0.30 + WOBBLE[s], "worse"), (lambda s: 0.452 + WOBBLE[s], "better"),
+     (lambda s: 0.35 + s % 2 * 0.2, "inconclusive"), (lambda s: 0.449 + WOBBLE[s] + s % 2 * 0.002, "equivalent")],
+)  # fmt: skip
+def test_verdicts(test, kind):
+    assert last(CURVES | {(2, ""): (test, None, 200.0)}).verdict.kind == kind
+
+
+def test_void_where_the_baseline_is_at_its_floor_and_no_verdict_below_8_seeds():
+    low = {key: (how[0] - 0.35, how[1] and how[1] - 0.35, how[2]) for key, how in CURVES.items()}
+    assert last(low).verdict.kind == "void"
+    few = last(CURVES, seeds=range(3))
+    assert (
+        few.verdict.kind == "inconclusive"
+        and few.verdict.reason == "fewer than 8 seeds"
+        and few.verdict.difference.low is not None
+    )
+    assert last(CURVES, primary=Primary(train_flops=1e9, margin=0.2)).verdict.within_margin
+
+
+def test_a_verdict_that_flips_is_told():
+    """At equal serial passes the idea is too dear, and the comparator's votes win; one seed carries nothing here."""
+    passes = {(0, ""): (0.40, 0.42, 100.0, 10.0), (1, "n=2"): (0.70, 0.66, 300.0, 10.0), (2, ""): (0.60, None, 200.0, 50.0)}
+    row = last(passes)
+    assert row.verdict.kind == "better" and row.shaky == ("at equal serial passes",)
+    lucky = last(CURVES | {(2, ""): (lambda s: 0.452 + WOBBLE[s] + (s == 3) * 0.001, None, 200.0)})
+    assert lucky.verdict.kind == "better" and lucky.shaky == ()
+
+
+def test_seeds_with_a_missing_record_are_left_out_for_all():
+    row = last(CURVES, missing=[(0, 5)])
+    assert set(row.at.scores) == set(SEEDS) - {5} and row.verdict.seeds == 7
+    assert rows_of(CURVES, missing=[(0, s) for s in SEEDS], arms=[*FAMILY, Arm(strategy="idea")]) != []
+
+
+def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
+    rows = rows_of(CURVES)
+    paths = write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])
+    assert [p.name for p in paths] == ["toy.md", "toy.csv", "toy.tex", "toy.html"]
+    numbers = pd.read_csv(io.StringIO(paths[1].read_text()))
+    assert numbers["score"].tolist() == pytest.approx([np.mean([x + w for w in WOBBLE.values()]) for x in (0.40, 0.50, 0.55)])
+    assert numbers["difference"].iloc[2] == pytest.approx(0.1) and numbers["verdict"].iloc[2] == "better"
+    (sentence,) = sentences(rows)
+    assert "idea scores 55.0%" in sentence and "45.0%" in sentence and "+10.0 [" in sentence and "better" in sentence
+    assert (
+        sentence in paths[0].read_text() and "&lt;b&gt;x&lt;/b&gt;" in paths[3].read_text() and "<b>" not in paths[3].read_text()
+    )
+    assert r"55.0\%" in paths[2].read_text() and r"\begin{tabular}" in paths[2].read_text()
+    assert frame(rows)["family"].tolist() == [True, True, False]
+    again = [path.read_bytes() for path in write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])]
+    assert again == [path.read_bytes() for path in paths]

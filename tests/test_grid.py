@@ -1,0 +1,180 @@
+"""What a comparison plans: arms, points, shared learners, and what is typed wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.grid import cost_of, grid_of, points_of
+from harness.suite import Arm, Block, Suite, family_arms, read_suite, seeds_of, suite_of
+
+TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
+
+
+def block(*arms, **fields):
+    given = {"task": "arithmetic", "train_flops": [1e8], "seeds": [0, 1], "settings": TINY, "with_family": False, "problems": 8}
+    return Block(arms=arms, **given | fields)
+
+
+def grid(*blocks):
+    return grid_of(Suite(name="test", blocks=blocks))
+
+
+def test_every_arm_budget_and_seed_is_a_run_and_equal_ones_are_one():
+    arms = [
+        Arm(strategy="direct"),
+        Arm(strategy="reasoning_tokens"),
+        Arm(strategy="direct", name="again", settings={"train.warmup": 0.05}),
+    ]
+    found = grid(block(*arms, train_flops=[1e8, 2e8], validation=4))
+    assert Counter(len(cell.places) for cell in found.cells) == {
+        1: 8,
+        2: 4,
+    }  # direct's on validation and reasoning_tokens; direct's on test
+    assert {cell.spec.train.flops for cell in found.cells} == {1e8, 2e8}
+    assert {cell.spec.infer.problems for cell in found.cells if cell.spec.infer.split == "validation"} == {4}
+    assert {cell.spec.infer.problems for cell in found.cells if cell.spec.infer.split == "test"} == {8}
+
+
+def test_points_share_a_learner_and_are_asked_on_validation_too():
+    arm = Arm(strategy="self_consistency", settings={"strategy.base": "direct"}, points={"strategy.samples": [2, 4]})
+    found = grid(block(Arm(strategy="direct"), arm, seeds=[3]))
+    assert len({cell.learner for cell in found.cells}) == 1
+    splits = Counter((place.point, place.split) for cell in found.cells for place in cell.places)
+    assert splits == {(p, s): 1 for p in ("", "samples=2", "samples=4") for s in ("validation", "test")}
+
+
+def test_fewer_seeds_below_the_headline_and_budgets_of_an_arm():
+    arms = [Arm(strategy="direct"), Arm(strategy="reasoning_tokens", budgets=[2e8])]
+    found = grid(block(*arms, train_flops=[1e8, 2e8], seeds=[0, 1, 2], fewer_seeds=[0]))
+    tests = Counter((p.arm, p.train_flops) for cell in found.cells for p in cell.places if p.split == "test")
+    assert tests == {(0, 1e8): 1, (0, 2e8): 3, (1, 2e8): 3}
+
+
+def test_the_family_has_the_baseline_once_and_leaves_out_what_does_not_suit():
+    found = grid(block(Arm(strategy="direct"), Arm(strategy="reasoning_tokens"), with_family=True, seeds=[0]))
+    labels = [arm.label for arm in found.arms[0]]
+    assert labels == [arm.label for arm in family_arms()] + ["reasoning_tokens"] and labels.count("direct") == 1
+    shapes = {
+        arm.label: {c.spec.model.shape for c in found.cells for p in c.places if p.arm == n}
+        for n, arm in enumerate(found.arms[0])
+    }
+    assert shapes["deep x4"] == {(4, 16, 2, 256)} and shapes["wide x2"] == {(1, 32, 2, 256)}
+    wide = grid(
+        block(Arm(strategy="reasoning_tokens"), with_family=True, settings={**TINY, "model.width": 8190, "model.heads": 2})
+    )
+    assert any("wide x2 is left out" in line for line in wide.left_out)
+
+
+def test_dials_of_asking_are_searched_where_places_are_wanted():
+    where = block(infer=["x1", "x4"])
+    assert len(points_of(where, Arm(strategy="self_consistency"))) > 3
+    assert points_of(where, Arm(strategy="direct")) == {"": {}}
+    assert points_of(block(), Arm(strategy="self_consistency")) == {"": {}}
+    assert points_of(where, Arm(strategy="self_consistency", settings={"strategy.samples": 4})) == {"": {}}
+
+
+def test_the_plan_counts_learners_once_and_their_budgets():
+    arm = Arm(strategy="self_consistency", settings={"strategy.base": "direct"}, points={"strategy.samples": [2, 4]})
+    found = grid(block(Arm(strategy="direct"), arm, Arm(strategy="reasoning_tokens"), seeds=[0, 1]))
+    cost = cost_of(found.cells)
+    assert (cost.learners, cost.runs, cost.training_flops) == (4, len(found.cells), 4e8)
+    assert set(cost.each_s) == {f"{c.spec.fingerprint()}-s{c.spec.seed}" for c in found.cells}
+    assert cost.seconds == pytest.approx(sum(cost.each_s.values())) and cost.disk_bytes > 0
+
+
+def test_seeds():
+    assert seeds_of("0-2,7") == [0, 1, 2, 7] == seeds_of(["0-2", 7])
+    for words in ("3-1", "a", "1,1", "-1", ""):
+        with pytest.raises(ValueError, match="--seeds"):
+            seeds_of(words)
+
+
+SUITE = """
+name = "two"
+seeds = "0-1"
+train_flops = [1e8]
+problems = 8
+with_family = false
+settings = { "model.layers" = 1, "model.width" = 16, "model.heads" = 2 }
+
+[[block]]
+task = "arithmetic"
+strategies = ["direct"]
+[[block.arm]]
+strategy = "reasoning_tokens"
+name = "two thoughts"
+settings = { "strategy.per_token" = 2 }
+[block.primary]
+train_flops = 1e8
+margin = 0.03
+expected = "no difference"
+"""
+
+
+def test_a_suite_file(tmp_path: Path):
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE)
+    suite = read_suite(path)
+    (only,) = suite.blocks
+    assert [arm.label for arm in only.arms] == ["direct", "two thoughts"] and only.primary.margin == 0.03
+    assert only.seeds == [0, 1] and only.headline_flops == 1e8
+    assert {c.spec.strategy.per_token for c in grid_of(suite).cells if hasattr(c.spec.strategy, "per_token")} == {2}
+
+
+WRONG = [
+    ('name = "two"', 'nam = "two"', "nam"),
+    ("seeds = ", "seds = ", "seds"),
+    ('seeds = "0-1"', 'seeds = "x"', "seeds"),
+    ('task = "arithmetic"', "", "task"),
+    ('strategy = "reasoning_tokens"', 'stratgy = "reasoning_tokens"', "did you mean strategy"),
+    ("margin = 0.03", 'margin = "wide"', "margin"),
+    ('task = "arithmetic"', 'task = "arithmetc"', "did you mean arithmetic"),
+    ("per_token", "per_tokn", "did you mean per_token"),
+    ("[[block]]", "[block]", "block"),
+    ('name = "two"', "name = ", "suite"),
+]
+
+
+@pytest.mark.parametrize("right,wrong,words", WRONG, ids=lambda x: x[:12])
+def test_a_wrong_suite_is_one_clear_line(right: str, wrong: str, words: str, tmp_path: Path, capsys):
+    (tmp_path / "suite.toml").write_text(SUITE.replace(right, wrong, 1))
+    assert main(["compare", "--suite", str(tmp_path / "suite.toml"), "--results", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and words in said.err and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [], ["--task", "arithmetc"], ["--task", "arithmetic", "--strategies", "direkt"],
+        ["--task", "arithmetic", "--seeds", "4-1"],
+        ["--task", "arithmetic", "--infer", "y2"], ["--task", "arithmetic", "--train-flops", "lots"],
+        ["--task", "arithmetic", "--set", "strategy.per_token=2"], ["--suite", "missing.toml"],
+        ["--suite", "missing.toml", "--task", "arithmetic"], ["--task", "arithmetic", "--strategies", ","],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_options_are_one_clear_line(given: list[str], tmp_path: Path, capsys):
+    assert main(["compare", *given, "--results", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and said.out == "" and not (tmp_path / "results").exists()
+
+
+def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path: Path, capsys):
+    options = [f"--set={key}={value}" for key, value in TINY.items()]
+    words = ["compare", "--task", "arithmetic", "--strategies", "direct,reasoning_tokens", "--train-flops", "1e8", *options]
+    assert main([*words, "--seeds", "0", "--dry-run", "--json", "--results", str(tmp_path / "results")]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["runs"], plan["present"], plan["learners"], plan["training_flops"]) == (3, 0, 2, 2e8)
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_strategies_all_that_suit_are_compared():
+    found = suite_of("arithmetic").blocks[0]
+    assert {"direct", "reasoning_tokens", "chain_of_thought"} <= {arm.strategy for arm in found.arms} and found.with_family
+    assert "side_targets" in {arm.strategy for arm in found.arms}
