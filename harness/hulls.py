@@ -107,7 +107,7 @@ def _front(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
     """Points that are better than every cheaper one, cheapest first; of equal ones the first."""
     front: list[Point] = []
     for point in _ranked(points, higher_is_better):
-        if not front or ((point.score > front[-1].score) == higher_is_better and point.score != front[-1].score):
+        if not front or (point.score > front[-1].score if higher_is_better else point.score < front[-1].score):
             front.append(point)
     return front
 

@@ -41,7 +41,7 @@ TINY = {
     "model.size": "xs", "model.width": 16, "model.heads": 2, "model.layers": 1, "train.problems_per_update": 4,
     "train.flops": 3e8,     "infer.problems": 2, "strategy.value_problems": 8, "strategy.value_rollouts": 2,
 }  # fmt: skip
-WIDTH, LAYERS, HIDDEN, EPOCHS, ROLLOUTS = 16, 1, 64, 20, 2
+WIDTH, LAYERS, HIDDEN, EPOCHS, ROLLOUTS = 16, 1, 64, 2, 2
 BEST, TREE = ("best_of_n", "strategy.select"), ("tree_of_thoughts", "strategy.evaluator")
 
 
