@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from harness.figures import STYLE, figure_of, files_of
 
 Calibration = dict[str, Any]
 BINS = 10  # of equal width
@@ -38,18 +39,11 @@ def _mean(values: np.ndarray[Any, Any]) -> float | None:
 def diagram(found: Calibration) -> dict[str, bytes]:
     """The reliability diagram as files' bytes by name, png and svg, the same ones whenever it is drawn."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "reliability", "font.size": 11}):
-        figure = Figure(figsize=(5.2, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)  # needs no screen
+    with matplotlib.rc_context(STYLE):
+        figure = figure_of(5.2, 5.2)
         _draw(figure.add_subplot(), found)
-        files = {}
-        for kind, facts in (("png", {}), ("svg", {"Date": None})):
-            figure.savefig(written := io.BytesIO(), format=kind, dpi=150, metadata=facts)
-            files[f"reliability.{kind}"] = written.getvalue()
-    return files
+        return files_of(figure, "reliability")
 
 
 def _draw(axes: Any, found: Calibration) -> None:

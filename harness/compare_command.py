@@ -8,6 +8,7 @@ from harness import show_compare
 from harness.compare import compare, missing_of
 from harness.comparison import compared
 from harness.grid import cost_of, grid_of
+from harness.plots import draw
 from harness.show import to_stderr
 from harness.suite import Suite
 from harness.tables import write
@@ -32,4 +33,5 @@ def compare_suite(suite: Suite, how: Making, *, workers: int | None, threads: in
     rows = compared(grid, found.records)
     notes = [*grid.left_out, *(f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in found.failed)]
     paths = write(rows, how.results / "tables", suite.name, notes=notes)
+    paths += draw(grid, found.records, how.results / "plots" / suite.name)
     return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)

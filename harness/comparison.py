@@ -57,13 +57,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Of one block at one budget, in one currency: hulls by arm (-1: the comparator), test scores and costs by point and seed."""
+    """Of one block at one budget, in one currency: hulls by arm (-1: the comparator), test scores and costs by point and seed.
+
+    names: of all points, each behind its arm's number.
+    """
 
     hulls: Mapping[int, Hull]
     scores: Mapping[str, Mapping[int, float]]
     costs: Mapping[str, Mapping[int, float]]
     records: Mapping[str, Mapping[int, Record]]
     seeds: tuple[int, ...]
+    names: tuple[tuple[int, str], ...]
 
     def at(self, arm: int, place: float) -> At | None:
         """An arm where a problem costs ``place``."""
@@ -80,15 +84,51 @@ class Curves:
 COMPARATOR, OWN_COST = -1, "own cost"
 
 
-def compared(grid: Grid, found: Mapping[Cell, Record]) -> list[Row]:
-    """Rows by block, budget, place and arm. Seeds of which a needed record is missing are left out of their budget."""
-    rows: list[Row] = []
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A block (and its number) at one budget: its arms' curves in each currency; sample: any of its records."""
+
+    number: int
+    block: Block
+    arms: Sequence[Arm]
+    train_flops: float
+    curves: Mapping[Currency, Curves]
+    sample: Record
+
+    @property
+    def metric(self) -> str:
+        """The score's name."""
+        return next(name for name in SCORES if name in self.sample["metrics"])
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Higher is better, as a share; else nats."""
+        return self.metric == SCORES[0]
+
+    @property
+    def floor(self) -> float | None:
+        """The best constant's score, of one seed's problems."""
+        value = self.sample["metrics"][self.metric]["floor"]
+        return None if value is None else float(value)
+
+
+def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
+    """What there is, by block and budget. Seeds of which a needed record is missing are left out of their budget."""
+    every = []
     for number, block in enumerate(grid.suite.blocks):
         for train_flops in sorted(set(block.train_flops)):
             mine = _records(grid, found, number, train_flops)
-            if mine:
-                rows += _rows(block, grid.arms[number], train_flops, mine, verdicts=grid.suite.verdicts)
-    return rows
+            arms = grid.arms[number]
+            curves: dict[Currency, Curves] = {c: curves_of(arms, mine, c) for c in ("flops", "serial passes")} if mine else {}
+            if curves and curves["flops"].seeds:
+                sample = next(iter(mine.values()))[curves["flops"].seeds[0]]
+                every.append(Measured(number, block, arms, train_flops, curves, sample))
+    return every
+
+
+def compared(grid: Grid, found: Mapping[Cell, Record]) -> list[Row]:
+    """Rows by block, budget, place and arm."""
+    return [row for one in measured(grid, found) for row in _rows(one, verdicts=grid.suite.verdicts)]
 
 
 def _records(
@@ -134,32 +174,28 @@ def curves_of(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[i
         hulls = {n: hull([point(k) for k in keys], higher_is_better=higher) for n, keys in groups.items() if keys}
     scores = {name: {s: score_of(r) for s, r in by.items()} for name, by in tests.items()}
     costs = {name: {s: cost_of(r, currency) for s, r in by.items()} for name, by in tests.items()}
-    return Curves(hulls, scores, costs, tests, tuple(sorted(seeds)))
+    names = tuple((key[0], name) for key, name in named.items() if key[2] == "test")
+    return Curves(hulls, scores, costs, tests, tuple(sorted(seeds)), names)
 
 
-def _rows(
-    block: Block, arms: Sequence[Arm], train_flops: float, mine: dict[tuple[int, str, str], dict[int, Record]], *, verdicts: bool
-) -> list[Row]:
+def _rows(one: Measured, *, verdicts: bool) -> list[Row]:
     """Rows of one budget: a Holm family for each place."""
-    curves: dict[Currency, Curves] = {c: curves_of(arms, mine, c) for c in ("flops", "serial passes")}
-    if not curves["flops"].seeds:
-        return []
-    sample = next(iter(mine.values()))[curves["flops"].seeds[0]]
+    block, arms, curves = one.block, one.arms, one.curves["flops"]
     rows: list[Row] = []
     for place in block.infer or (OWN_COST,):
-        there = [number for number in range(len(arms)) if number in curves["flops"].hulls]
-        targets = {number: _target(place, curves["flops"], number) for number in there}
-        pairs = {n: (curves["flops"].at(n, t), curves["flops"].at(COMPARATOR, t)) for n, t in targets.items()}
-        judged = _judged(block, arms, curves, pairs, sample) if verdicts else {}
+        there = [number for number in range(len(arms)) if number in curves.hulls]
+        targets = {number: _target(place, curves, number) for number in there}
+        pairs = {n: (curves.at(n, t), curves.at(COMPARATOR, t)) for n, t in targets.items()}
+        judged = _judged(one, pairs) if verdicts else {}
         for number in there:
-            arm, (at, comparator) = arms[number], pairs[number]
+            at, comparator = pairs[number]
             verdict, shaky = judged.get(number, (None, ()))
-            records = curves["flops"].records[at.mixture.dear.name] if at else {}
-            name = next(n for n in SCORES if n in sample["metrics"])
+            records = curves.records[at.mixture.dear.name] if at else {}
+            floor = _mean([r["metrics"][one.metric]["floor"] for r in records.values()])
             rows.append(
                 Row(
-                    block.task, train_flops, place, arm, targets[number], at, comparator, verdict, shaky, records,
-                    name == "accuracy", _mean([r["metrics"][name]["floor"] for r in records.values()]),
+                    block.task, one.train_flops, place, arms[number], targets[number], at, comparator, verdict, shaky, records,
+                    one.is_accuracy, floor,
                 )
             )  # fmt: skip
     return rows
@@ -182,20 +218,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
 Pairs = Mapping[int, tuple[At | None, At | None]]
 
 
-def _judged(
-    block: Block, arms: Sequence[Arm], curves: Mapping[Currency, Curves], pairs: Pairs, sample: Record
-) -> dict[int, tuple[Verdict, tuple[str, ...]]]:
+def _judged(one: Measured, pairs: Pairs) -> dict[int, tuple[Verdict, tuple[str, ...]]]:
     """Verdicts on the arms outside the comparator, and what each hangs on."""
-    comparisons = {str(n): _comparison(block, curves["flops"], *both, sample) for n, both in _both(arms, pairs).items()}
+    first, other = one.curves["flops"], one.curves["serial passes"]
+    comparisons = {str(n): _comparison(one, first, *both) for n, both in _both(one.arms, pairs).items()}
     found = judge(comparisons)
-    other = curves["serial passes"]
     ends = {n: _target(OWN_COST, other, n) for n in pairs}
     other_pairs = {n: (other.at(n, end), other.at(COMPARATOR, end)) for n, end in ends.items()}
-    others = judge({str(n): _comparison(block, other, *both, sample) for n, both in _both(arms, other_pairs).items()})
+    others = judge({str(n): _comparison(one, other, *both) for n, both in _both(one.arms, other_pairs).items()})
     judged = {}
     for name, verdict in found.items():
         left_out = leave_one_out(comparisons, name) if verdict.seeds > 2 else ()
-        seeds = {f"without seed {seed}": v for seed, v in zip(curves["flops"].seeds, left_out, strict=False)}
+        seeds = {f"without seed {seed}": v for seed, v in zip(first.seeds, left_out, strict=False)}
         shaky = flips({"": verdict} | ({"at equal serial passes": others[name]} if name in others else {}) | seeds)
         judged[int(name)] = (verdict, () if verdict.kind == "void" else tuple(shaky))
     return judged
@@ -206,17 +240,15 @@ def _both(arms: Sequence[Arm], pairs: Pairs) -> dict[int, tuple[At, At]]:
     return {n: (at, other) for n, (at, other) in pairs.items() if at and other and not arms[n].family}
 
 
-def _comparison(block: Block, curves: Curves, at: At, other: At, sample: Record) -> Comparison:
+def _comparison(one: Measured, curves: Curves, at: At, other: At) -> Comparison:
     """The differences of an arm and the comparator, with what the void rules look at: the comparator's baseline."""
-    is_accuracy = "accuracy" in sample["metrics"]
-    name = next(n for n in SCORES if n in sample["metrics"])
     baseline = curves.records[curves.hulls[COMPARATOR].corners[0].name]
-    margin = block.primary.margin if block.primary and block.primary.margin else MARGINS[is_accuracy]
-    metrics = [baseline[seed]["metrics"][name] for seed in curves.seeds]
+    declared = one.block.primary.margin if one.block.primary else None
+    metrics = [baseline[seed]["metrics"][one.metric] for seed in curves.seeds]
     epochs = [r["train"]["epochs"] for r in baseline.values() if r["train"]["epochs"] is not None]
     return Comparison(
         differences=tuple(at.scores[seed] - other.scores[seed] for seed in curves.seeds),
-        margin=margin, higher_is_better=is_accuracy, is_accuracy=is_accuracy,
+        margin=declared or MARGINS[one.is_accuracy], higher_is_better=one.is_accuracy, is_accuracy=one.is_accuracy,
         baseline_score=float(np.mean([m["value"] for m in metrics])), baseline_floor=_mean([m["floor"] for m in metrics]) or 0.0,
         epochs=max(epochs, default=None),
     )  # fmt: skip

@@ -68,6 +68,11 @@ def plugin_name(instance: Any) -> str:
     return str(path) if path else f"{module}:{type(instance).__qualname__}"
 
 
+def short_name(name: str) -> str:
+    """A plugin's name as tables and pictures have it: of a file or a class without where it lies."""
+    return Path(name).stem if name.endswith(".py") else name.rpartition(":")[2]
+
+
 def _imported(kind: Kind, name: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)

@@ -122,5 +122,7 @@ def print_compared(rows: Sequence[Row], compared: Compared, grid: Grid, paths: S
         out.print(line, markup=False, soft_wrap=True)
     for one in failed:
         out.print(f"failed: {one['run']}: {one['reason']}", markup=False, soft_wrap=True)
-    out.print(f"wrote {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        files = ", ".join(path.name for path in paths if path.parent == folder)
+        out.print(f"wrote {folder}: {files}", markup=False, soft_wrap=True)
     return 1 if failed else 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.comparison import compared
+from harness.figures import look_of
 from harness.grid import Cell, Grid, Place
+from harness.plots import draw, looks
+from harness.registry import names
 from harness.suite import Arm, Block, Primary, Suite
 from harness.tables import frame, sentences, shown, write
 
@@ -138,3 +142,37 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     assert frame(rows)["family"].tolist() == [True, True, False]
     again = [path.read_bytes() for path in write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])]
     assert again == [path.read_bytes() for path in paths]
+
+
+def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
+    arms = [*FAMILY, Arm(strategy="reasoning_tokens", points={"n": [1, 2]})]
+    suite = Suite(name="t", blocks=[Block(task="toy", arms=arms, train_flops=[1e9, 2e9], seeds=[0, 1])])
+    found = {}
+    for flops in (1e9, 2e9):
+        for arm, point, score, cost in (
+            (0, "", 0.4, 100.0),
+            (1, "n=2", 0.5, 300.0),
+            (2, "n=1", 0.45, 200.0),
+            (2, "n=2", 0.6, 400.0),
+        ):
+            for seed, split in itertools.product((0, 1), ("test", "validation")):
+                place = Place(block=0, arm=arm, train_flops=flops, seed=seed, point=point, split=split)
+                found[Cell((arm, point, seed, split, flops), (place,))] = record(score + WOBBLE[seed], cost)
+    grid = Grid(suite, (tuple(arms),), (), tuple(found))
+    paths = draw(grid, found, tmp_path)
+    kinds = ("1e+09-flops", "1e+09-passes", "2e+09-flops", "2e+09-passes", "learning")
+    assert {p.name for p in paths} == {f"toy-{kind}.{end}" for kind in kinds for end in ("png", "svg")}
+    before = {p: p.read_bytes() for p in paths}
+    assert all(data.startswith(b"\x89PNG") or b"<svg" in data for data in before.values())
+    words = (tmp_path / "toy-1e+09-flops.svg").read_text()
+    assert "comparator" in words and "reasoning_tokens" in words and "right answers" in words  # text stays text
+    draw(grid, found, tmp_path)
+    assert before == {p: p.read_bytes() for p in paths}
+
+
+def test_arms_of_one_strategy_share_a_colour_and_differ(tmp_path):
+    looks_ = looks([Arm(strategy="reasoning_tokens"), Arm(strategy="reasoning_tokens", name="b"), Arm(strategy="pause_tokens")])
+    assert looks_[0]["color"] == looks_[1]["color"] and looks_[0] != looks_[1]
+    assert (looks_[0]["color"], looks_[0]["marker"]) != (looks_[2]["color"], looks_[2]["marker"])
+    every = [tuple(look_of(name).items()) for name in names("strategy")]
+    assert len(set(every)) == len(every)  # no two strategies look alike

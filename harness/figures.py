@@ -1,0 +1,46 @@
+"""How pictures look and are saved: one style, one colour and marker a strategy in the whole project, the same bytes every time.
+
+Knows matplotlib and the names of strategies; knows no data.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from harness import registry
+
+# Okabe and Ito's eight, of which the yellow is too light for lines; black is kept for what all are compared with.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+REFERENCE = "0.35"  # of the comparator: grey
+STYLE: Any = {"svg.hashsalt": "thinking-harness", "svg.fonttype": "none", "font.size": 11, "axes.spines.top": False,
+         "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True}  # fmt: skip
+
+
+def figure_of(width: float, height: float) -> Any:
+    """A figure of so many inches that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def files_of(figure: Any, name: str) -> dict[str, bytes]:
+    """The figure as files' bytes by name, png and svg, without a date."""
+    files = {}
+    for kind, facts in (("png", {}), ("svg", {"Date": None})):
+        figure.savefig(written := io.BytesIO(), format=kind, dpi=150, metadata=facts)
+        files[f"{name}.{kind}"] = written.getvalue()
+    return files
+
+
+def look_of(strategy: str, nth: int = 0) -> dict[str, str]:
+    """Colour and marker of a strategy, by its place among all of them; nth: of several arms of it, by the marker's filling."""
+    known = registry.names("strategy")
+    place = known.index(strategy) if strategy in known else len(known) + sum(strategy.encode())
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
+    filling = (colour, "white", "0.8", "0.5")[min(nth, 3)]
+    return {"color": colour, "marker": marker, "markerfacecolor": filling}

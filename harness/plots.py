@@ -1,0 +1,142 @@
+"""The comparison in pictures: scores against what asking costs, and against what training cost.
+
+results/plots/NAME/TASK-BUDGET-flops.svg and .png, TASK-BUDGET-passes, TASK-learning. Knows curves; judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import storage
+from harness.comparison import COMPARATOR, Currency, Curves, Measured, measured
+from harness.figures import REFERENCE, STYLE, figure_of, files_of, look_of
+from harness.grid import Cell, Grid
+from harness.records import Record
+from harness.registry import short_name
+from harness.stats import t_interval
+from harness.suite import Arm
+
+AXES: dict[Currency, tuple[str, str]] = {
+    "flops": ("flops", "FLOPs a problem when asked (mean)"),
+    "serial passes": ("passes", "serial passes a problem when asked (mean)"),
+}
+SCALE = {True: ("right answers (%)", 100.0), False: ("nats a token, lower is better", 1.0)}
+
+
+def draw(grid: Grid, found: Mapping[Cell, Record], folder: Path) -> list[Path]:
+    """All pictures of a comparison, written into a folder."""
+    import matplotlib
+
+    files: dict[str, bytes] = {}
+    every = measured(grid, found)
+    with matplotlib.rc_context(STYLE):
+        for one in every:
+            for currency, (short, label) in AXES.items():
+                name = f"{short_name(one.block.task)}-{one.train_flops:.3g}-{short}"
+                files |= files_of(_against_cost(one, one.curves[currency], label), name)
+        for number in dict.fromkeys(one.number for one in every):
+            mine = [one for one in every if one.number == number]
+            if len(mine) > 1:
+                files |= files_of(_learning(mine), f"{short_name(mine[0].block.task)}-learning")
+    storage.make_folder(folder)
+    for name, data in files.items():
+        storage.replace_file(folder / name, data)
+    return [folder / name for name in files]
+
+
+def looks(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """A look for each arm."""
+    seen: Counter[str] = Counter()
+    found = []
+    for arm in arms:
+        found.append(look_of(short_name(arm.strategy), seen[arm.strategy]))
+        seen[arm.strategy] += 1
+    return found
+
+
+def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
+    """Every arm's points with their intervals over seeds, its hull, and the comparator's."""
+    figure = figure_of(7.6, 4.6)
+    axes = figure.add_subplot()
+    words, times = SCALE[one.is_accuracy]
+    costs = [float(np.mean(list(by.values()))) for by in curves.costs.values()]
+    edge = max(costs) * 1.35
+    if COMPARATOR in curves.hulls:
+        line = _scaled(_line(curves, COMPARATOR, edge), times)
+        axes.plot(*line, color=REFERENCE, linewidth=5, alpha=0.35, solid_capstyle="round", label="comparator's curve")
+    for number, (arm, look) in enumerate(zip(one.arms, looks(one.arms), strict=True)):
+        names = [name for at, name in curves.names if at == number]
+        if not names:
+            continue
+        x, middle, low, high = zip(*(_point(curves, name, times) for name in names), strict=True)
+        reach = [np.subtract(middle, low), np.subtract(high, middle)]
+        axes.errorbar(x, middle, yerr=reach, linestyle="none", capsize=3, markersize=7, label=arm.label, zorder=3, **look)
+        if len(names) > 1:
+            axes.plot(*_scaled(_line(curves, number, None), times), color=look["color"], linewidth=1.2, zorder=2)
+    if one.floor is not None:
+        axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor")
+    axes.set_xlim(min(costs) / 1.35, edge)
+    _log_axis(axes)
+    axes.set(xlabel=label, ylabel=f"{words}, mean of {len(curves.seeds)} seeds, 95% interval")
+    axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _log_axis(axes: Any, ticks: Sequence[float] | None = None) -> None:
+    """A log axis whose ticks, 1, 2 and 5 of every decade or those given, are written as short numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if ticks is None else FixedLocator(list(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x:g}" if x < 1e4 else f"{x:.3g}".replace("e+0", "e").replace("e+", "e"))
+    )
+
+
+def _scaled(line: tuple[list[float], list[float]], times: float) -> tuple[list[float], list[float]]:
+    return line[0], [value * times for value in line[1]]
+
+
+def _point(curves: Curves, name: str, times: float) -> tuple[float, float, float, float]:
+    """Cost, score and its interval over seeds."""
+    found = t_interval([curves.scores[name][seed] for seed in curves.seeds])
+    middle = (found.value or 0.0) * times
+    low, high = (middle if end is None else end * times for end in (found.low, found.high))
+    return float(np.mean([curves.costs[name][seed] for seed in curves.seeds])), middle, low, high
+
+
+def _line(curves: Curves, number: int, edge: float | None) -> tuple[list[float], list[float]]:
+    """A hull on test scores: straight between its corners, flat behind the last one up to an edge."""
+    corners = curves.hulls[number].corners
+    grid = np.geomspace(corners[0].flops, corners[-1].flops, 60) if len(corners) > 1 else np.array([corners[0].flops])
+    line = [at for at in (curves.at(number, float(x)) for x in grid) if at is not None]
+    x, y = [at.cost for at in line], [float(np.mean(list(at.scores.values()))) for at in line]
+    return (x, y) if edge is None else ([*x, edge], [*y, y[-1]])
+
+
+def _learning(every: Sequence[Measured]) -> Any:
+    """Scores of every arm, at its best point on validation, against the training budget."""
+    figure = figure_of(7.6, 4.6)
+    axes = figure.add_subplot()
+    words, times = SCALE[every[0].is_accuracy]
+    for number, (arm, look) in enumerate(zip(every[0].arms, looks(every[0].arms), strict=True)):
+        mine = [(one.train_flops, one.curves["flops"]) for one in every if number in one.curves["flops"].hulls]
+        if not mine:
+            continue
+        x = [flops for flops, _ in mine]
+        points = [_point(curves, curves.hulls[number].corners[-1].name, times) for _, curves in mine]
+        _, middle, low, high = zip(*points, strict=True)
+        reach = [np.subtract(middle, low), np.subtract(high, middle)]
+        axes.errorbar(x, middle, yerr=reach, capsize=3, markersize=7, label=arm.label, **look)
+    _log_axis(axes, [one.train_flops for one in every])
+    axes.set(xlabel="training FLOPs", ylabel=f"{words}, mean of seeds, 95% interval")
+    axes.set_title(short_name(every[0].block.task), fontsize=12)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
