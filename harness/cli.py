@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from harness.cli_compare import compare
+from harness.cli_compare import compare, sweep
 from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, parse_settings
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
@@ -272,3 +272,4 @@ def new(kind: str, name: str, folder: Path) -> None:
 
 
 cli.add_command(compare)
+cli.add_command(sweep)

@@ -1,7 +1,8 @@
-"""The command `compare`: its options, and which suite they ask for. Knows options; runs nothing by itself."""
+"""The commands `compare` and `sweep`: their options, and which suite they ask for. Knows options; runs nothing by itself."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -74,3 +75,56 @@ def compare(
 
     how = Making(results, device=device, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes)
     return compare_suite(suite, how, workers=workers, threads=threads, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.option("--strategy", required=True, help="Name (see `list`), file.py, or package.module:Class.")
+@click.option("--task", required=True, help="Name (see `list`), file.py, or package.module:Class.")
+@click.option(
+    "--over", required=True, metavar="KEY=V1,V2,..", help="The setting and its values, e.g. strategy.per_token=0,1,2,3."
+)
+@click.option("--family/--no-family", default=False, help="Add the comparator family, and verdicts.  [default: no]")
+@click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting. Repeatable.")
+@click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
+@click.option("--problems", help="Test problems.  [default: 2000]")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
+@click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
+@click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
+@click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@MAX_KV_BYTES
+@RESULTS
+@DEVICE
+@JSON
+def sweep(
+    strategy: str,
+    task: str,
+    over: str,
+    family: bool,
+    seeds: str | None,
+    settings: tuple[str, ...],
+    train_flops: str | None,
+    problems: str | None,
+    workers: int | None,
+    threads: int,
+    dry_run: bool,
+    checkpoint_s: float,
+    max_kv_bytes: int | None,
+    results: Path,
+    device: str,
+    as_json: bool,
+) -> int:
+    """One setting over a range, against what each value truly costs: a table and a picture."""
+    check_device(device)
+    from harness.compare_command import compare_suite
+    from harness.sweep import draw_sweep, over_of, sweep_suite
+    from harness.workers import Making
+
+    key, values = over_of(over)
+    suite = sweep_suite(
+        strategy=strategy, task=task, over=over, settings=parse_settings(settings), seeds=seeds, train_flops=train_flops,
+        problems=problems, family=family,
+    )  # fmt: skip
+    how = Making(results, device=device, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes)
+    pictures = partial(draw_sweep, key=key, values=values)
+    return compare_suite(suite, how, workers=workers, threads=threads, dry_run=dry_run, as_json=as_json, pictures=pictures)

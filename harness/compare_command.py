@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from harness import show_compare
 from harness.compare import compare, missing_of
 from harness.comparison import compared
-from harness.grid import cost_of, grid_of
+from harness.grid import Cell, Grid, cost_of, grid_of
 from harness.plots import draw
+from harness.records import Record
 from harness.show import to_stderr
 from harness.suite import Suite
 from harness.tables import write
 from harness.workers import Making
 
+Pictures = Callable[[Grid, Mapping[Cell, Record], Path], list[Path]]
 
-def compare_suite(suite: Suite, how: Making, *, workers: int | None, threads: int, dry_run: bool, as_json: bool) -> int:
-    """Returns the exit code: 1 if a run failed; verdicts never change it."""
+
+def compare_suite(
+    suite: Suite,
+    how: Making,
+    *,
+    workers: int | None,
+    threads: int,
+    dry_run: bool,
+    as_json: bool,
+    pictures: Pictures = draw,
+) -> int:
+    """Returns the exit code: 1 if a run failed; verdicts never change it. pictures: draws them into a folder."""
     grid = grid_of(suite, threads=threads)
     missing = missing_of(grid, how.results, lambda line: to_stderr(f"left out: {line}"))
     cost, count = cost_of(missing), workers or os.cpu_count() or 1
@@ -33,5 +47,5 @@ def compare_suite(suite: Suite, how: Making, *, workers: int | None, threads: in
     rows = compared(grid, found.records)
     notes = [*grid.left_out, *(f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in found.failed)]
     paths = write(rows, how.results / "tables", suite.name, notes=notes)
-    paths += draw(grid, found.records, how.results / "plots" / suite.name)
+    paths += pictures(grid, found.records, how.results / "plots" / suite.name)
     return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)

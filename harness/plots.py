@@ -73,7 +73,7 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
         names = [name for at, name in curves.names if at == number]
         if not names:
             continue
-        x, middle, low, high = zip(*(_point(curves, name, times) for name in names), strict=True)
+        x, middle, low, high = zip(*(point_of(curves, name, times) for name in names), strict=True)
         reach = [np.subtract(middle, low), np.subtract(high, middle)]
         axes.errorbar(x, middle, yerr=reach, linestyle="none", capsize=3, markersize=7, label=arm.label, zorder=3, **look)
         if len(names) > 1:
@@ -81,14 +81,14 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
     if one.floor is not None:
         axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor")
     axes.set_xlim(min(costs) / 1.35, edge)
-    _log_axis(axes)
+    log_axis(axes)
     axes.set(xlabel=label, ylabel=f"{words}, mean of {len(curves.seeds)} seeds, 95% interval")
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
-def _log_axis(axes: Any, ticks: Sequence[float] | None = None) -> None:
+def log_axis(axes: Any, ticks: Sequence[float] | None = None) -> None:
     """A log axis whose ticks, 1, 2 and 5 of every decade or those given, are written as short numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
@@ -104,7 +104,7 @@ def _scaled(line: tuple[list[float], list[float]], times: float) -> tuple[list[f
     return line[0], [value * times for value in line[1]]
 
 
-def _point(curves: Curves, name: str, times: float) -> tuple[float, float, float, float]:
+def point_of(curves: Curves, name: str, times: float) -> tuple[float, float, float, float]:
     """Cost, score and its interval over seeds."""
     found = t_interval([curves.scores[name][seed] for seed in curves.seeds])
     middle = (found.value or 0.0) * times
@@ -131,11 +131,11 @@ def _learning(every: Sequence[Measured]) -> Any:
         if not mine:
             continue
         x = [flops for flops, _ in mine]
-        points = [_point(curves, curves.hulls[number].corners[-1].name, times) for _, curves in mine]
+        points = [point_of(curves, curves.hulls[number].corners[-1].name, times) for _, curves in mine]
         _, middle, low, high = zip(*points, strict=True)
         reach = [np.subtract(middle, low), np.subtract(high, middle)]
         axes.errorbar(x, middle, yerr=reach, capsize=3, markersize=7, label=arm.label, **look)
-    _log_axis(axes, [one.train_flops for one in every])
+    log_axis(axes, [one.train_flops for one in every])
     axes.set(xlabel="training FLOPs", ylabel=f"{words}, mean of seeds, 95% interval")
     axes.set_title(short_name(every[0].block.task), fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -140,7 +140,7 @@ def suite_of(
     count = None if problems is None else int(numbers(problems, "--problems")[0])
     block = Block(
         task=task, arms=[Arm(strategy=name) for name in names], settings=settings or {}, problems=count,
-        train_flops=_default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
+        train_flops=default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
         seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500,
         with_family=strategies is None if family is None else family,
     )  # fmt: skip
@@ -162,7 +162,8 @@ def suiting(task: str, settings: Settings) -> Sequence[str]:
     return [name for name in names("strategy") if suits(name)]
 
 
-def _default_flops(task: str) -> list[float]:
+def default_flops(task: str) -> list[float]:
+    """The task's own budget."""
     from harness.spec import make_spec
 
     baseline = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["baseline"]

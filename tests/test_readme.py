@@ -84,7 +84,7 @@ def test_its_suite_is_one(tmp_path: Path) -> None:
     assert {cell.spec.seed for cell in grid.cells} == set(range(8))
 
 
-@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] == "compare" and "--suite" not in w], ids=" ".join)
+@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] in ("compare", "sweep") and "--suite" not in w], ids=" ".join)
 def test_compare_commands_plan(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a tiny size."""
     monkeypatch.chdir(tmp_path)
