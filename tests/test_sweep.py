@@ -16,8 +16,8 @@ TINY = {"model.layers": "1", "model.width": "16", "model.heads": "2", "train.pro
 
 def suite(**fields):
     given = {
-        "strategy": "reasoning_tokens", "task": "arithmetic", "over": "strategy.per_token=0,1,3", "settings": TINY, "seeds": "0-1",
-        "train_flops": "1e8", "problems": "8", "family": False,
+        "strategy": "reasoning_tokens", "task": "arithmetic", "over": "strategy.per_token=0,1,3", "settings": TINY,
+        "seeds": "0-1", "train_flops": "1e8", "problems": "8", "family": False,
     }  # fmt: skip
     return sweep_suite(**given | fields)
 
