@@ -1,4 +1,5 @@
 # make run     set up .venv, then train and score `direct` and `reasoning_tokens` on arithmetic, side by side
+# make demo    two tasks, three seeds, five strategies and the comparator, at equal compute: about 20 minutes on 2 cores
 # make test    the tests that are not slow; SLOW=1 adds the slow ones; PYTEST_ARGS="-k name" chooses
 # make check   conformance of every strategy and task
 # make bench   speed against peers, ratios in one run
@@ -24,7 +25,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 slow := $(if $(filter-out 0,$(SLOW)),--slow)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench lint format clean distclean
+.PHONY: help run demo test check bench lint format clean distclean
 
 help:
 	@sed -n 's/^# //p;/^$$/q' Makefile
@@ -45,6 +46,9 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(VENV)/.made
 run: $(RUN_STAMP)
 	$(PY) -m harness run --strategy direct --task arithmetic $(ARGS)
 	$(PY) -m harness run --strategy reasoning_tokens --task arithmetic $(ARGS)
+
+demo: $(RUN_STAMP)
+	$(PY) -m harness compare --suite demo $(ARGS)
 
 # One thread a process: two OpenMP threads beside another busy process are 4-20 times slower than one.
 test: export OMP_NUM_THREADS = 1

@@ -13,7 +13,7 @@ from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, p
 @click.command()
 @click.option("--task", help="Name (see `list`), file.py, or package.module:Class.")
 @click.option("--strategies", help="Names, separated by commas.  [default: all that suit the task]")
-@click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="Read the comparison from a TOML file.")
+@click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="A comparison in a TOML file, or a name: demo.")
 @click.option("--family/--no-family", default=None, help="Add the comparator family.  [default: unless --strategies is given]")
 @click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
 @click.option(
@@ -83,7 +83,7 @@ def compare(
 @click.option(
     "--over", required=True, metavar="KEY=V1,V2,..", help="The setting and its values, e.g. strategy.per_token=0,1,2,3."
 )
-@click.option("--family/--no-family", default=False, help="Add the comparator family, and verdicts.  [default: no]")
+@click.option("--family/--no-family", default=False, help="Add the comparator family.  [default: no]")
 @click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting. Repeatable.")
 @click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")

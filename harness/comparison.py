@@ -128,7 +128,7 @@ def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
 
 def compared(grid: Grid, found: Mapping[Cell, Record]) -> list[Row]:
     """Rows by block, budget, place and arm."""
-    return [row for one in measured(grid, found) for row in _rows(one, verdicts=grid.suite.verdicts)]
+    return [row for one in measured(grid, found) for row in _rows(one)]
 
 
 def _records(
@@ -178,7 +178,7 @@ def curves_of(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[i
     return Curves(hulls, scores, costs, tests, tuple(sorted(seeds)), names)
 
 
-def _rows(one: Measured, *, verdicts: bool) -> list[Row]:
+def _rows(one: Measured) -> list[Row]:
     """Rows of one budget: a Holm family for each place."""
     block, arms, curves = one.block, one.arms, one.curves["flops"]
     rows: list[Row] = []
@@ -186,7 +186,7 @@ def _rows(one: Measured, *, verdicts: bool) -> list[Row]:
         there = [number for number in range(len(arms)) if number in curves.hulls]
         targets = {number: _target(place, curves, number) for number in there}
         pairs = {n: (curves.at(n, t), curves.at(COMPARATOR, t)) for n, t in targets.items()}
-        judged = _judged(one, pairs) if verdicts else {}
+        judged = _judged(one, pairs)
         for number in there:
             at, comparator = pairs[number]
             verdict, shaky = judged.get(number, (None, ()))

@@ -93,7 +93,6 @@ class Suite:
 
     name: str
     blocks: Sequence[Block]
-    verdicts: bool = True
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -101,7 +100,6 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     name: str
     block: list[dict[str, Any]]
-    verdicts: bool = True
     seeds: Any = None
     fewer_seeds: Any = None
     train_flops: Any = None
@@ -184,20 +182,27 @@ def places_of(words: str | Sequence[str], option: str = "--infer") -> list[str]:
     return given
 
 
+def shipped() -> dict[str, Path]:
+    """The suites that come with the harness, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
+
+
 def read_suite(path: Path) -> Suite:
-    """The suite in a TOML file; ValueError says what is wrong with it."""
+    """The suite in a TOML file, or of one of the names in harness/suites; ValueError says what is wrong with it."""
+    path = shipped().get(str(path), path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         found = msgspec.convert(content, _File)
     except OSError as error:
-        raise ValueError(f"--suite: cannot read {path}: {error.strerror}") from None
+        legal = f"a TOML file, or one of {', '.join(shipped())}"
+        raise ValueError(f"--suite: cannot read {path}: {error.strerror}; legal: {legal}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise ValueError(f"--suite: {path}: {error}") from None
     shared = {name: getattr(found, name) for name in SHARED}
     blocks = [_block(shared | block, found, f"{path}: block {number}") for number, block in enumerate(found.block, 1)]
     if not blocks:
         raise ValueError(f"--suite: {path}: no [[block]]; each names a task and its arms")
-    return Suite(name=found.name, blocks=blocks, verdicts=found.verdicts)
+    return Suite(name=found.name, blocks=blocks)
 
 
 def _block(facts: dict[str, Any], file: _File, where: str) -> Block:

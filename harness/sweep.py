@@ -63,7 +63,7 @@ def sweep_suite(
         with_family=family,
     )  # fmt: skip
     name = "-".join(folder_name(part) for part in ("sweep", short_name(task), short_name(strategy), key))
-    return Suite(name=name, blocks=[block], verdicts=family)
+    return Suite(name=name, blocks=[block])
 
 
 def draw_sweep(grid: Grid, found: Mapping[Cell, Record], folder: Path, key: str, values: Sequence[str]) -> list[Path]:

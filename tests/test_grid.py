@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.grid import cost_of, grid_of, points_of
-from harness.suite import Arm, Block, Suite, family_arms, read_suite, seeds_of, suite_of
+from harness.suite import Arm, Block, Suite, family_arms, read_suite, seeds_of, shipped, suite_of
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
 
@@ -178,3 +178,11 @@ def test_without_strategies_all_that_suit_are_compared():
     found = suite_of("arithmetic").blocks[0]
     assert {"direct", "reasoning_tokens", "chain_of_thought"} <= {arm.strategy for arm in found.arms} and found.with_family
     assert "side_targets" in {arm.strategy for arm in found.arms}
+
+
+def test_every_suite_that_ships_can_be_planned():
+    assert "demo" in shipped()
+    for name in shipped():
+        suite = read_suite(Path(name))
+        grid = grid_of(suite)
+        assert suite.name == name and not grid.left_out and len(grid.cells) > 50
