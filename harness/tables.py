@@ -1,6 +1,6 @@
 """The comparison as tables (Markdown, CSV, LaTeX, HTML) and sentences. Knows rows; reads no record and judges nothing.
 
-results/tables/NAME.md, NAME.csv, NAME.tex, NAME.html
+results/tables/NAME.md, NAME.csv, NAME.tex, NAME.html, and the same of NAME-difficulty
 """
 
 from __future__ import annotations
@@ -189,21 +189,43 @@ def _sentence(row: Row) -> str:
     return f"{where}, {against}: {difference} {unit.name} over {seeds} ({end}{flips})."
 
 
+def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:
+    """Scores by difficulty, mean over seeds, of each arm's (dearer) point; lengths beyond the headline's in brackets."""
+    import pandas as pd
+
+    found = []
+    for row in rows:
+        unit, cells = _Unit(row.higher_is_better), dict[str, list[float]]()
+        for record in row.records.values():
+            for part in record["by_difficulty"]:
+                name = str(part["difficulty"]) if part["headline"] else f"({part['difficulty']})"
+                cells.setdefault(name, []).append(next(iter(part["metrics"].values()))["value"])
+        if cells:
+            where = {"task": row.task, "training FLOPs": f"{row.train_flops:.3g}", "place": row.place, "arm": row.arm.label}
+            found.append(where | {name: unit.one(float(np.mean(values))) for name, values in cells.items()})
+    return pd.DataFrame(found).fillna("-")
+
+
 def write(rows: Sequence[Row], folder: Path, name: str, *, notes: Sequence[str] = ()) -> list[Path]:
-    """All forms of the table; notes: lines above it, below the sentences."""
+    """All forms of the tables; notes: lines above the first, below the sentences."""
     storage.make_folder(folder)
-    table, said = shown(rows), [*sentences(rows), *notes]
     numbers = frame(rows).to_csv(index=False, lineterminator="\n")
+    files = _forms(name, [*sentences(rows), *notes], shown(rows)) | {f"{name}.csv": numbers}
+    difficulties = by_difficulty(rows)
+    if len(difficulties):
+        files |= _forms(f"{name}-difficulty", ["Scores by difficulty, mean over seeds."], difficulties)
+    for file, text in files.items():
+        storage.replace_file(folder / file, text.encode())
+    return [folder / file for file in files]
+
+
+def _forms(name: str, said: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
+    """A table and the lines above it, by file."""
     listed = "".join(f"- {line}\n" for line in said)
     page = "".join(f"<p>{html.escape(line)}</p>\n" for line in said) + table.to_html(index=False, escape=True, border=0)
-    forms = {
-        "md": f"# {name}\n\n{listed}\n{table.to_markdown(index=False, disable_numparse=True)}\n",
-        "csv": numbers,
-        "tex": table.to_latex(index=False, escape=True),
-        "html": f"<!doctype html>\n<meta charset=\"utf-8\">\n<title>{html.escape(name)}</title>\n{page}\n",
-    }  # fmt: skip
-    paths = []
-    for kind, text in forms.items():
-        paths.append(folder / f"{name}.{kind}")
-        storage.replace_file(paths[-1], text.encode())
-    return paths
+    return {
+        f"{name}.md": f"# {name}\n\n{listed}\n{table.to_markdown(index=False, disable_numparse=True)}\n",
+        f"{name}.csv": table.to_csv(index=False, lineterminator="\n"),
+        f"{name}.tex": table.to_latex(index=False, escape=True),
+        f"{name}.html": f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(name)}</title>\n{page}\n',
+    }

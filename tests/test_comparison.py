@@ -31,6 +31,9 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
             "text_tokens_per_problem": 3.0, "woven_tokens_per_problem": 0.0,
         },
         "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs}, "search": None, "access": "none",
+        "by_difficulty": [
+            {"difficulty": d, "headline": d < 3, "metrics": {name: {"value": score + 0.1 * (2 - d)}}} for d in (1, 2, 3)
+        ],
     }  # fmt: skip
 
 
@@ -129,8 +132,12 @@ def test_seeds_with_a_missing_record_are_left_out_for_all():
 def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     rows = rows_of(CURVES)
     paths = write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])
-    assert [p.name for p in paths] == ["toy.md", "toy.csv", "toy.tex", "toy.html"]
+    ends = (".md", ".csv", ".tex", ".html")
+    assert [p.name for p in paths] == [f"toy{end}" for end in ends] + [f"toy-difficulty{end}" for end in ends]
     numbers = pd.read_csv(io.StringIO(paths[1].read_text()))
+    parts = pd.read_csv(io.StringIO(paths[5].read_text()))
+    assert list(parts.columns) == ["task", "training FLOPs", "place", "arm", "1", "2", "(3)"]
+    assert parts.iloc[2].tolist()[3:] == ["idea", "65.0%", "55.0%", "45.0%"]
     assert numbers["score"].tolist() == pytest.approx([np.mean([x + w for w in WOBBLE.values()]) for x in (0.40, 0.50, 0.55)])
     assert numbers["difference"].iloc[2] == pytest.approx(0.1) and numbers["verdict"].iloc[2] == "better"
     (sentence,) = sentences(rows)
