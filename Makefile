@@ -56,7 +56,7 @@ test: export MKL_NUM_THREADS = 1
 test: export TOKENIZERS_PARALLELISM = false
 test: export HF_HUB_OFFLINE = 1
 test: $(DEV_STAMP)
-	$(PY) -m pytest -n $(WORKERS) -q $(slow) $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(slow) $(PYTEST_ARGS)
 
 check: $(RUN_STAMP)
 	$(PY) -m harness check $(ARGS)
