@@ -47,8 +47,8 @@ class Strategy:
 
     Fields are settings, each marked learn or ask (see `setting`). dials: fields that an inference budget may turn, with their
     values. version: raised when a fix changes results. known_failures: check name -> reason.
-    neutral: settings that, whatever the others, equal plain training and asking bit for bit. variants: settings on which the
-    model checks run too.
+    neutral: settings that, whatever the others, equal plain training and asking bit for bit. example: small settings at which
+    checks run it; variants: settings on which the model checks run too.
     """
 
     version: ClassVar[int] = 1
@@ -56,6 +56,7 @@ class Strategy:
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {}
     known_failures: ClassVar[Mapping[str, str]] = {}
     neutral: ClassVar[Mapping[str, Any]] = {}
+    example: ClassVar[Mapping[str, Any]] = {}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
     # What it can run on

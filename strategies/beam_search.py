@@ -28,6 +28,7 @@ class BeamSearch(Search):
 
     source = "Graves 1211.3711; Wu 1609.08144, section 7 (length normalisation, here |y| ** alpha)"
     neutral: ClassVar[Mapping[str, Any]] = {"width": 1, "alpha": 0.0, "grammar": False}
+    example: ClassVar[Mapping[str, Any]] = {"width": 2}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({"width": 2}, {"width": 5, "alpha": 0.7})
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"width": (1, 2, 4, 8, 16, 32)}
 

@@ -32,6 +32,7 @@ class BestOfN(Search):
 
     source = "Cobbe 2110.14168 (verifiers); Snell 2408.03314, section 5.1; weighted vote: Li 2206.02336"
     neutral: ClassVar[Mapping[str, Any]] = {"samples": 1, "temperature": 0.0, "select": "logprob"}
+    example: ClassVar[Mapping[str, Any]] = {"samples": 3}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({"samples": 3}, {"samples": 4, "select": "weighted"})
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"samples": (1, 2, 4, 8, 16, 32, 64)}
 

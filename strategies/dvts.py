@@ -27,6 +27,7 @@ class Dvts(JudgedSearch):
     """
 
     source = "Beeching, Tunstall, Rush 2024, Scaling test-time compute with open models (DVTS)"
+    example: ClassVar[Mapping[str, Any]] = {"branching": 2, "subtrees": 2, "levels": 4}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({"subtrees": 2, "branching": 2}, {"subtrees": 3, "branching": 1})
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"subtrees": (1, 2, 4, 8, 16)}
 

@@ -28,6 +28,7 @@ class SelfConsistency(Search):
 
     source = "Wang 2203.11171, section 2; adaptive: Aggarwal 2305.11860, section 3 (Beta stopping)"
     neutral: ClassVar[Mapping[str, Any]] = {"samples": 1, "temperature": 0.0, "adaptive": False}
+    example: ClassVar[Mapping[str, Any]] = {"samples": 3}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({"samples": 3}, {"samples": 6, "adaptive": True, "window": 2})
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"samples": (1, 2, 4, 8, 16, 32, 64)}
 

@@ -33,6 +33,7 @@ class TreeOfThoughts(JudgedSearch):
         "breadth": 1, "branching": 1, "temperature": 0.0, "search": "bfs", "evaluator": "logprob", "levels": 256,
         "grammar": False,
     }  # fmt: skip
+    example: ClassVar[Mapping[str, Any]] = {"branching": 2, "breadth": 2, "levels": 4}
     variants: ClassVar[Sequence[Mapping[str, Any]]] = (
         {"breadth": 2, "branching": 3}, {"propose": "beam", "breadth": 2, "branching": 2},
         {"search": "dfs", "branching": 2, "expansions": 5}, {"evaluator": "noisy_oracle", "branching": 2},

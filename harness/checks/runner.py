@@ -104,6 +104,11 @@ def run_checks(
         return results
 
 
+def small(cls: type[Strategy]) -> Strategy:
+    """A strategy at the settings that it names for checks."""
+    return cls(**cls.example)
+
+
 class Bench:
     """The plugins under check, by name."""
 
@@ -111,7 +116,7 @@ class Bench:
         self, folder: Path, strategies: Sequence[str], tasks: Sequence[str], only: Collection[str] | None = None
     ) -> None:
         self.folder, self.only = folder, only
-        self.strategies: dict[str, Strategy] = {n: registry.find("strategy", n)() for n in strategies}
+        self.strategies: dict[str, Strategy] = {n: small(registry.find("strategy", n)) for n in strategies}
         self.tasks: dict[str, Task] = {n: make_example(registry.find("task", n), folder) for n in tasks}
         self.exact = Context(PLAIN, Sums(), "", "", folder).machine_is_exact()
 
