@@ -37,20 +37,24 @@ class Compared:
     failed: tuple[Done, ...]
 
 
-def missing_of(grid: Grid, results: Path, left_out: Callable[[str], None]) -> list[Cell]:
-    """Cells whose run is still to be made. A spoilt record is told, and fails when it is made: --again is for the user to say."""
-    missing = []
-    for cell in grid.cells:
+def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None]) -> dict[Cell, Record]:
+    """The records that are there. A spoilt one is told, and its run fails when it is made: --again is for the user to say."""
+    found = {}
+    for cell in cells:
         try:
-            if records.finished(results, cell.spec) is None:
-                missing.append(cell)
+            record = records.finished(results, cell.spec)
         except ValueError as error:
             left_out(str(error))
-    return missing
+            continue
+        if record is not None:
+            found[cell] = record
+    return found
 
 
-def compare(grid: Grid, missing: Sequence[Cell], cost: Cost, how: Making, *, workers: int, watcher: Watcher) -> Compared:
-    """Make the runs that are missing and read all that are there."""
+def compare(
+    grid: Grid, present: dict[Cell, Record], missing: Sequence[Cell], cost: Cost, how: Making, *, workers: int, watcher: Watcher
+) -> Compared:
+    """Make the runs that are missing and read them."""
     failed: list[Done] = []
     if missing:
 
@@ -59,19 +63,7 @@ def compare(grid: Grid, missing: Sequence[Cell], cost: Cost, how: Making, *, wor
             if one.reason is not None:
                 failed.append(one)
 
-        watcher.begins(cost, len(grid.cells) - len(missing), workers)
+        watcher.begins(cost, len(present), workers)
         make_all(missing, how, workers=min(workers, len(missing)), expected_s=cost.each_s, started=watcher.started, done=done)
-    return Compared(_read(grid.cells, how.results), tuple(failed))
-
-
-def _read(cells: Sequence[Cell], results: Path) -> dict[Cell, Record]:
-    """The records that are there and whole."""
-    found = {}
-    for cell in cells:
-        try:
-            record = records.finished(results, cell.spec)
-        except ValueError:
-            continue  # named already
-        if record is not None:
-            found[cell] = record
-    return found
+    every = present | read(missing, how.results, lambda _: None)  # a spoilt one has failed above
+    return Compared({cell: every[cell] for cell in grid.cells if cell in every}, tuple(failed))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness import show_compare
-from harness.compare import compare, missing_of
+from harness.compare import compare, read
 from harness.comparison import compared
 from harness.grid import Cell, Grid, cost_of, grid_of
 from harness.plots import draw
@@ -32,10 +32,11 @@ def compare_suite(
 ) -> int:
     """Returns the exit code: 1 if a run failed; verdicts never change it. pictures: draws them into a folder."""
     grid = grid_of(suite, threads=threads)
-    missing = missing_of(grid, how.results, lambda line: to_stderr(f"left out: {line}"))
+    present = read(grid.cells, how.results, lambda line: to_stderr(f"left out: {line}"))
+    missing = [cell for cell in grid.cells if cell not in present]
     cost, count = cost_of(missing), workers or os.cpu_count() or 1
     if missing:
-        plan = show_compare.plan_json(grid, cost, len(grid.cells) - len(missing), count)
+        plan = show_compare.plan_json(grid, cost, len(present), count)
         show_compare.print_plan(plan, as_json=as_json and dry_run)
     elif dry_run:
         to_stderr(f"{suite.name}: all of its {len(grid.cells):,} runs are there")
@@ -43,7 +44,7 @@ def compare_suite(
         return 0
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the workers, before they import anything
     with show_compare.Display(grid) as display:
-        found = compare(grid, missing, cost, how, workers=count, watcher=display)
+        found = compare(grid, present, missing, cost, how, workers=count, watcher=display)
     rows = compared(grid, found.records)
     notes = [*grid.left_out, *(f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in found.failed)]
     paths = write(rows, how.results / "tables", suite.name, notes=notes)

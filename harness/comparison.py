@@ -21,7 +21,6 @@ from harness.verdicts import Comparison, Verdict, flips, judge, leave_one_out
 MARGINS = {True: 0.02, False: 0.01}  # two points of accuracy, or nats
 Currency = Literal["flops", "serial passes"]  # what is equal where two curves are compared; the first is the primary one
 SCORES = ("accuracy", "nats_per_token")  # of questions, of documents
-Named = tuple[int, str]  # an arm's number, and its point's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
                 continue
             mine.append(arm)
             for spec, place in made:
-                key = f"{spec.fingerprint()}-s{spec.seed}"
+                key = key_of(spec)
                 found[key] = Cell(spec, (*(found[key].places if key in found else ()), place))
         arms.append(tuple(mine))
     return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))

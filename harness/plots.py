@@ -43,10 +43,7 @@ def draw(grid: Grid, found: Mapping[Cell, Record], folder: Path) -> list[Path]:
             mine = [one for one in every if one.number == number]
             if len(mine) > 1:
                 files |= files_of(_learning(mine), f"{short_name(mine[0].block.task)}-learning")
-    storage.make_folder(folder)
-    for name, data in files.items():
-        storage.replace_file(folder / name, data)
-    return [folder / name for name in files]
+    return storage.replace_files(folder, files)
 
 
 def looks(arms: Sequence[Arm]) -> list[dict[str, str]]:

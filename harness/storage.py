@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -60,6 +60,14 @@ def replace_file(path: Path, data: bytes) -> None:
         rename(temporary, path)
     except OSError as error:
         raise ValueError(f"--results: cannot write {path}: {error.strerror}") from None
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Give files of a folder, which is made, new content by name; their paths."""
+    make_folder(folder)
+    for name, data in files.items():
+        replace_file(folder / name, data)
+    return [folder / name for name in files]
 
 
 def append(path: Path, text: str) -> None:

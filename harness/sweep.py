@@ -79,10 +79,7 @@ def draw_sweep(grid: Grid, found: Mapping[Cell, Record], folder: Path, key: str,
         for one in every if key != BUDGET else ():
             mine = [(value, one.curves["flops"], _own(one, at)) for at, value in enumerate(values)]
             files |= files_of(_panels(one, mine, key), f"sweep-{one.train_flops:.3g}")
-    storage.make_folder(folder)
-    for name, data in files.items():
-        storage.replace_file(folder / name, data)
-    return [folder / name for name in files]
+    return storage.replace_files(folder, files)
 
 
 def _own(one: Measured, at: int) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness import storage
 from harness.comparison import At, Row
+from harness.jobs import ACCESS
 from harness.stats import t_interval
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _ledgers(row: Row) -> dict[str, Any]:
         "coverage": mean("search", "coverage", "value"),
         "selected": mean("search", "selected"),
         "gap": mean("search", "gap"),
-        "access": max((r["access"] for r in found), default=None, key=["none", "checker", "oracle"].index),
+        "access": max((r["access"] for r in found), default=None, key=ACCESS.index),
     }
 
 
@@ -208,15 +209,12 @@ def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:
 
 def write(rows: Sequence[Row], folder: Path, name: str, *, notes: Sequence[str] = ()) -> list[Path]:
     """All forms of the tables; notes: lines above the first, below the sentences."""
-    storage.make_folder(folder)
     numbers = frame(rows).to_csv(index=False, lineterminator="\n")
     files = _forms(name, [*sentences(rows), *notes], shown(rows)) | {f"{name}.csv": numbers}
     difficulties = by_difficulty(rows)
     if len(difficulties):
         files |= _forms(f"{name}-difficulty", ["Scores by difficulty, mean over seeds."], difficulties)
-    for file, text in files.items():
-        storage.replace_file(folder / file, text.encode())
-    return [folder / file for file in files]
+    return storage.replace_files(folder, {file: text.encode() for file, text in files.items()})
 
 
 def _forms(name: str, said: Sequence[str], table: pd.DataFrame) -> dict[str, str]:

@@ -21,7 +21,6 @@ from typing import Any
 from harness.grid import Cell, key_of
 
 PARENT_POLL_S = 1.0
-TRIES = 2  # of a run whose process died under it: it may have been another's fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +53,24 @@ def make_all(
 ) -> None:
     """Make all runs, those that take longest first; ``started`` and ``done`` are told as it goes."""
     waiting = sorted(cells, key=lambda cell: -expected_s.get(key_of(cell.spec), 0.0))
-    tries: dict[str, int] = {}
     while waiting:
-        waiting = _in_one_pool(waiting, how, workers, tries, started, done)
+        for cell in _in_one_pool(waiting, how, workers, started, done):  # each alone, so that the one at fault is known
+            if _in_one_pool([cell], how, 1, started, done):
+                done(Done(cell, "its process was killed (out of memory?)", 0.0))
 
 
 def _in_one_pool(
-    waiting: list[Cell],
-    how: Making,
-    workers: int,
-    tries: dict[str, int],
-    started: Callable[[Cell], None],
-    done: Callable[[Done], None],
+    waiting: list[Cell], how: Making, workers: int, started: Callable[[Cell], None], done: Callable[[Done], None]
 ) -> list[Cell]:
-    """Make runs until none is left, or until a process dies; returns those that are still to be made."""
+    """Make runs, and take them off ``waiting``, until none is left or a process dies; returns those that were under way then."""
     running: dict[Future[tuple[str | None, float]], Cell] = {}
     trained: set[str] = set()
     with _pool(workers) as pool:
         try:
             while waiting or running:
                 for cell in _ready(waiting, running.values(), trained)[: workers - len(running)]:
-                    waiting.remove(cell)
                     running[pool.submit(_make, cell.spec.to_json(), how)] = cell
+                    waiting.remove(cell)
                     started(cell)
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -84,7 +79,7 @@ def _in_one_pool(
                     trained.add(cell.learner)
                     done(Done(cell, reason, seconds))
         except BrokenProcessPool:
-            return waiting + _again(list(running.values()), tries, done)
+            return list(running.values())
         except BaseException:
             for process in list((pool._processes or {}).values()):
                 process.terminate()
@@ -101,19 +96,6 @@ def _ready(waiting: Sequence[Cell], running: Any, trained: set[str]) -> list[Cel
             ready.append(cell)
             taken |= {cell.learner} - trained
     return ready
-
-
-def _again(lost: Sequence[Cell], tries: dict[str, int], done: Callable[[Done], None]) -> list[Cell]:
-    """Of runs whose process died, those that are tried again."""
-    kept = []
-    for cell in lost:
-        key = key_of(cell.spec)
-        tries[key] = tries.get(key, 0) + 1
-        if tries[key] < TRIES:
-            kept.append(cell)
-        else:
-            done(Done(cell, "its process was killed (out of memory?)", 0.0))
-    return kept
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
