@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from harness.cli_compare import compare, sweep
-from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, parse_settings
+from harness.options import CHECKPOINT_S, DEVICE, JSON, MAX_KV_BYTES, PROBLEMS, RESULTS, check_device, parse_settings
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
@@ -70,7 +70,7 @@ def cli() -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. strategy.per_token=2. Repeatable.")
 @click.option("--train-flops", help="Training budget in FLOPs.")
 @click.option("--match", help="What equals plain training's consumption at the budget: flops, tokens or examples.")
-@click.option("--problems", help="Test problems.  [default: 2000]")
+@PROBLEMS
 @click.option("--seed", type=int, help="Seed of weights, data order and test set.  [default: 0]")
 @click.option("--threads", type=int, help="Compute threads.  [default: 1]")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Read the whole spec from a JSON file or a run.json.")
@@ -78,7 +78,7 @@ def cli() -> None:
 @click.option("--of", "twin_of", metavar="RUN", help="The run that --twin is of: a folder, or the beginning of its name.")
 @click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
 @click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
-@click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@CHECKPOINT_S
 @MAX_KV_BYTES
 @RESULTS
 @DEVICE

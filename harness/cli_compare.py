@@ -7,7 +7,21 @@ from pathlib import Path
 
 import click
 
-from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, parse_settings
+from harness.options import (
+    BUDGETS,
+    CHECKPOINT_S,
+    DEVICE,
+    JSON,
+    MAX_KV_BYTES,
+    PLAN,
+    PROBLEMS,
+    RESULTS,
+    RUN_THREADS,
+    SEEDS,
+    WORKERS,
+    check_device,
+    parse_settings,
+)
 
 
 @click.command()
@@ -15,21 +29,21 @@ from harness.options import DEVICE, JSON, MAX_KV_BYTES, RESULTS, check_device, p
 @click.option("--strategies", help="Names, separated by commas.  [default: all that suit the task]")
 @click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="A comparison in a TOML file, or a name: demo.")
 @click.option("--family/--no-family", default=None, help="Add the comparator family.  [default: unless --strategies is given]")
-@click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
+@SEEDS
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of every arm, e.g. model.size=xs. Repeatable."
 )
-@click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
+@BUDGETS
 @click.option("--match", help="What equals plain training's consumption at the budget: flops, tokens or examples.")
 @click.option(
     "--infer", help="Where to compare: x1,x2,x4 (times the baseline's cost) or flops:1e7.  [default: each arm's own cost]"
 )
-@click.option("--problems", help="Test problems.  [default: 2000]")
+@PROBLEMS
 @click.option("--validation", type=click.IntRange(1), help="Problems on which points are chosen.  [default: 500]")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
-@click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
-@click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
-@click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@WORKERS
+@RUN_THREADS
+@PLAN
+@CHECKPOINT_S
 @MAX_KV_BYTES
 @RESULTS
 @DEVICE
@@ -84,14 +98,14 @@ def compare(
     "--over", required=True, metavar="KEY=V1,V2,..", help="The setting and its values, e.g. strategy.per_token=0,1,2,3."
 )
 @click.option("--family/--no-family", default=False, help="Add the comparator family.  [default: no]")
-@click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
+@SEEDS
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting. Repeatable.")
-@click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
-@click.option("--problems", help="Test problems.  [default: 2000]")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
-@click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
-@click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
-@click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@BUDGETS
+@PROBLEMS
+@WORKERS
+@RUN_THREADS
+@PLAN
+@CHECKPOINT_S
 @MAX_KV_BYTES
 @RESULTS
 @DEVICE

@@ -18,6 +18,13 @@ MAX_KV_BYTES = click.option(
     help="Most bytes of keys and values when asking; problems wait.  [default: none]",
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+PROBLEMS = click.option("--problems", help="Test problems.  [default: 2000]")
+CHECKPOINT_S = click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+SEEDS = click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
+BUDGETS = click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
+WORKERS = click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
+RUN_THREADS = click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
+PLAN = click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
