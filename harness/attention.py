@@ -75,10 +75,15 @@ def _scores(q: Tensor, k: Tensor, bias: Tensor, gated: Tensor | None, gate: Tens
     return torch.baddbmm(flat, q_flat, k_flat.transpose(1, 2), alpha=1.0 / math.sqrt(width))
 
 
+def probabilities(q: Tensor, k: Tensor, bias: Tensor, gated: Tensor | None, gate: Tensor | None) -> Tensor:
+    """What each query gives to each key, (B*H, Q, K)."""
+    return torch.softmax(_scores(q, k, bias, gated, gate), -1)
+
+
 def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, gated: Tensor | None, gate: Tensor | None) -> tuple[Tensor, Tensor]:
     """Output (B, H, Q, width) and probabilities (B*H, Q, K)."""
     b, h, queries, width = q.shape
-    p = torch.softmax(_scores(q, k, bias, gated, gate), -1)
+    p = probabilities(q, k, bias, gated, gate)
     return torch.bmm(p, v.reshape(b * h, -1, width)).view(b, h, queries, width), p
 
 

@@ -6,7 +6,8 @@ state is read, and books every FLOP on the pass's bill. Knows a strategy only by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
-from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias
+from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias, probabilities
 from harness.cached import cached_blocks
 from harness.cells import FAR, ROW_MULTIPLE, Cells, Reads
 from harness.meter import TRAINING_FACTOR, IntArray, block_flops, head_flops
@@ -25,6 +26,7 @@ from harness.strategy import Strategy
 from harness.value_model import ValueModel
 
 PART_ROWS = 16  # a strategy's parts may be narrow, and whole vector registers give the same bits in any company
+Probe = Callable[[Tensor, Cells], None]  # is given each layer's attention (B * H, Q, K) of a pass over slots
 KeyGate = Callable[[int, Tensor], Tensor]  # (layer, states (N, D)) -> log gate (N,)
 
 
@@ -49,6 +51,7 @@ class Backbone(nn.Module):
         self.register_buffer("_head_ids", None if contiguous else torch.tensor(head_ids), persistent=False)
         self.head_ids = head_ids
         self.value: ValueModel | None = None  # rates states where a search asks for it
+        self._probe: Probe | None = None
         self._eps = float(model.config.layer_norm_epsilon)
         self._causal = torch.zeros(0, 0)
         self._masks: list[tuple[Cells, Masks]] = []  # of the last pass; changed in place, as setting a module's attribute is slow
@@ -64,6 +67,15 @@ class Backbone(nn.Module):
     def learning(self) -> bool:
         """Whether a forward pass now will be followed by a backward pass through the trunk."""
         return torch.is_grad_enabled() and self._ends.tokens.requires_grad
+
+    @contextmanager
+    def probed(self, probe: Probe) -> Iterator[None]:
+        """While a probe looks at the attention of passes over slots."""
+        self._probe = probe
+        try:
+            yield
+        finally:
+            self._probe = None
 
     def new_slots(self) -> Slots:
         """Empty slots for this model and strategy."""
@@ -95,7 +107,8 @@ class Backbone(nn.Module):
         number: which pass this is (each has its own slots). key_gate: log gates of the keys, by layer.
         """
         masks = self._masks_of(cells)
-        if slots is not None and key_gate is None and masks.bias is not None and not torch.is_grad_enabled():
+        fast = slots is not None and key_gate is None and self._probe is None
+        if fast and slots is not None and masks.bias is not None and not torch.is_grad_enabled():
             cells.bill.add_blocks(layers=self.layers, width=self.width, factor=1)
             return cached_blocks(states, cells, slots, self._blocks, masks.bias, number=number, last=last, eps=self._eps)
         where = None if slots is None else slots.where(cells)
@@ -190,6 +203,8 @@ class Backbone(nn.Module):
             (q,) = self._split(qkv[:, :width], cells)
             bias = None if gate is None else slots.gate(at, cells, gate)
             mixed = attend(q, k, v, masks, gate=bias)
+            if self._probe is not None and masks.bias is not None:
+                self._probe(probabilities(q, k, masks.bias, masks.gated, bias), cells)
         else:
             q, k, v = self._split(qkv, cells)
             still = None

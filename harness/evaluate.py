@@ -1,14 +1,14 @@
-"""Every test problem or document -> one line in problems.jsonl.
+"""Every test problem or document -> one line in problems.jsonl, and the first ones' traces in traces.jsonl.
 
-Lines stand in the problems' order; finished ones survive a crash, an unfinished problem starts again from its own seed. Knows the
-session; knows no metrics.
+Lines stand in the problems' order; finished ones survive a crash, an unfinished problem starts again from its own seed. A trace
+is written before its problem's line. Knows the session; knows no metrics.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.backbone import Backbone
 from harness.decoder import cells_per_token
 from harness.documents import rolling_windows
 from harness.jobs import Library
-from harness.lines import Line, document_line, question_line
+from harness.lines import Line, document_line, question_line, trace_line, written
 from harness.problem import END, Document, Piece, Problem, Question, Text, Tokens
 from harness.search_wants import Canonical, Check, Foresee, Forms
 from harness.seeds import derive
@@ -33,47 +33,57 @@ from harness.task import Task
 from harness.wants import Examples, Extend, Judge, Peek, Reveal, Start
 
 FLUSH_LINES = 64
+LINES, TRACES = "problems.jsonl", "traces.jsonl"
 Progress = Callable[[int, int], None]  # problems done, problems in all
 
 
 def evaluate(
     spec: RunSpec,
     backbone: Backbone,
-    path: Path,
+    folder: Path,
     *,
     report: Progress | None = None,
     rows: int = DEFAULT_ROWS,
     limit_flops: float = math.inf,
     max_kv_bytes: int | None = None,
 ) -> None:
-    """Append the lines that ``path`` does not have yet. limit_flops: the most that one problem may spend.
+    """Append the lines and traces that the files in ``folder`` do not have yet. limit_flops: the most that one problem may spend.
 
     max_kv_bytes: the most that keys and values may take; ValueError, before anything is asked, if one problem may need more.
     """
     examination = _examination(spec, backbone, limit_flops, bounded=max_kv_bytes is not None)
-    done = _kept_lines(path, examination)
+    done = _kept(folder, examination, spec.infer.traces)
     session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers, max_kv_bytes=max_kv_bytes)
     if max_kv_bytes is not None:
         session.check_sizes(
             (job.rows, job.cells) for index in range(done, len(examination.ids)) for job in examination.jobs(index)
         )
-    buffer: list[str] = []
-    for count, line in enumerate(_in_order(session, examination, done), start=done + 1):
-        buffer.append(json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
-        if len(buffer) >= FLUSH_LINES or count == len(examination.ids):
-            storage.append(path, "".join(buffer))
-            buffer = []
+    lines: list[str] = []
+    traces: list[str] = []
+    for count, (line, outcomes) in enumerate(_in_order(session, examination, done), start=done + 1):
+        lines.append(written(line))
+        if count <= spec.infer.traces:
+            traces.append(written(trace_line(line["id"], outcomes[:1] if examination.solves else outcomes)))
+        if len(lines) >= FLUSH_LINES or count == len(examination.ids):
+            if traces:
+                storage.append(folder / TRACES, "".join(traces))
+            storage.append(folder / LINES, "".join(lines))
+            lines, traces = [], []
         if report is not None:
             report(count, len(examination.ids))
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is asked: ids of the problems in order, the jobs of each, and how their outcomes make a line."""
+    """What is asked: ids of the problems in order, the jobs of each, and how their outcomes make a line.
+
+    solves: the first job is the strategy's asking, those behind it are instruments; else all are its asking.
+    """
 
     ids: list[str]
     jobs: Callable[[int], list[Job]]
     line: Callable[[int, list[Outcome]], Line]
+    solves: bool
 
 
 def asked_problems(spec: RunSpec) -> list[Problem]:
@@ -128,7 +138,7 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes
     def line(index: int, outcomes: list[Outcome]) -> Line:
         return question_line(spec.task, problems[index], outcomes[0], outcomes[1])
 
-    return Examination([p.question.id for p in problems], jobs, line)
+    return Examination([p.question.id for p in problems], jobs, line, solves=True)
 
 
 def gold_text(problem: Problem) -> Text:
@@ -195,11 +205,11 @@ def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], lim
     def line(index: int, outcomes: list[Outcome]) -> Line:
         return document_line(documents[index], outcomes)
 
-    return Examination([d.id for d in documents], jobs, line)
+    return Examination([d.id for d in documents], jobs, line, solves=False)
 
 
-def _in_order(session: Session, examination: Examination, done: int) -> Iterator[Line]:
-    """Lines of problems ``done``, ``done`` + 1, ... in order, whatever order they finish in."""
+def _in_order(session: Session, examination: Examination, done: int) -> Iterator[tuple[Line, list[Outcome]]]:
+    """Lines, and what they are made of, of problems ``done``, ``done`` + 1, ... in order, whatever order they finish in."""
     held: dict[int, dict[int, Outcome]] = {}
     wanted: dict[int, int] = {}
     following = done
@@ -215,27 +225,35 @@ def _in_order(session: Session, examination: Examination, done: int) -> Iterator
         held.setdefault(index, {})[part] = outcome
         while following in held and len(held[following]) == wanted[following]:
             parts = held.pop(following)
-            yield examination.line(following, [parts[i] for i in range(len(parts))])
+            outcomes = [parts[i] for i in range(len(parts))]
+            yield examination.line(following, outcomes), outcomes
             following += 1
 
 
-def _kept_lines(path: Path, examination: Examination) -> int:
-    """How many whole lines of this examination the file has; a torn tail is cut off."""
-    if not path.exists():
-        return 0
-    data = path.read_bytes()
-    kept, count = 0, 0
-    for raw in data.split(b"\n")[:-1]:
+def _kept(folder: Path, examination: Examination, traces: int) -> int:
+    """How many problems are done; what the files hold beyond them, a torn tail say, is cut off."""
+    kept = {name: _whole_lines(folder / name, examination.ids) for name in (LINES, TRACES)}
+    done = len(kept[LINES]) - 1
+    if len(kept[TRACES]) - 1 < min(done, traces):  # a file was taken away
+        done = 0
+    for name, count in ((LINES, done), (TRACES, min(done, traces))):
+        if (folder / name).exists() and (folder / name).stat().st_size != kept[name][count]:
+            storage.truncate(folder / name, kept[name][count])
+    return done
+
+
+def _whole_lines(path: Path, ids: Sequence[str]) -> list[int]:
+    """Where the first 0, 1, 2, .. whole lines of these problems end."""
+    ends = [0]
+    for raw, name in zip(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), ids, strict=False):
         try:
             line = json.loads(raw)
         except ValueError:
             break
-        if count >= len(examination.ids) or line.get("id") != examination.ids[count]:
+        if line.get("id") != name:
             break
-        kept, count = kept + len(raw) + 1, count + 1
-    if kept != len(data):
-        storage.truncate(path, kept)
-    return count
+        ends.append(ends[-1] + len(raw) + 1)
+    return ends
 
 
 def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:

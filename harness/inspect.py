@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness import records, storage
 from harness.backbone import Backbone
-from harness.evaluate import evaluate, library_of, referee_of, sizes_of
+from harness.evaluate import TRACES, evaluate, library_of, referee_of, sizes_of
 from harness.learners import Reporter, Silent, learn
 from harness.lines import cells_of, ledger_json, trace_json
 from harness.problem import Answer, Question, shown
@@ -53,7 +52,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     with compute_threads(spec.threads):
         outcome = next(iter(Session(backbone, reference_layers=spec.model.reference_layers).run([job])))
     answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
-    cells = cells_of(trace_json(outcome))
+    cells = cells_of(trace_json(outcome.trace))
     for cell in cells:
         cell["text"] = None if cell["t"] is None else shown(backbone.alphabet.pieces([cell["t"]]))
     completion = None if answer.completion is None else answer.completion.text
@@ -74,10 +73,12 @@ def verify_run(name: str, *, results: Path, device: str, reporter: Reporter) -> 
     spec, backbone, folder = load_run(name, results=results, device=device)
     before = records.read_lines(folder)
     with tempfile.TemporaryDirectory() as scratch, compute_threads(spec.threads):
-        path = Path(scratch) / "problems.jsonl"
-        evaluate(spec, backbone, path, report=lambda done, total: reporter.evaluating(spec, done, total))
-        after = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    different = [a["id"] for a, b in zip(before, after, strict=False) if a != b]
+        evaluate(spec, backbone, Path(scratch), report=lambda done, total: reporter.evaluating(spec, done, total))
+        after = records.read_lines(Path(scratch))
+        traced = [
+            a["id"] for a, b in zip(*(records.read_lines(f, TRACES) for f in (folder, Path(scratch))), strict=False) if a != b
+        ]
+    different = sorted({a["id"] for a, b in zip(before, after, strict=False) if a != b} | set(traced))
     missing = abs(len(before) - len(after))
     return {
         "run": str(folder),

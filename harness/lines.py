@@ -1,21 +1,23 @@
-"""Lines of problems.jsonl: what the record says of one problem or document. Knows outcomes and ledgers; runs nothing."""
+"""Lines of problems.jsonl and traces.jsonl: what the record says of one problem or document. Knows outcomes; runs nothing."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from harness.jobs import ACCESS, Outcome
 from harness.meter import CLASSES, Ledger
-from harness.problem import FATES, Answer, Document, Problem, Tree
+from harness.problem import FATES, ROLES, Answer, Document, Problem, Tree
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
-from harness.trace import FACTS
+from harness.trace import FACTS, Trace
 from harness.wants import Likelihood
 
 Line = dict[str, Any]
 KIND_LETTERS, CLASS_LETTERS = "xtps", "ptasv"  # text, thought, pause, special; prefill, think, answer, score, verify
-TRACE_COLUMNS = ("t", "kind", "place", "read", "class", "index", "row")
+TRACE_COLUMNS = ("t", "kind", "place", "role", "read", "class", "index", "row")
+AS_LETTERS = ("kind", "role", "read", "class")
 NATS_DIGITS = 6  # of a tree's nodes
 
 
@@ -27,7 +29,6 @@ def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome
     return {
         "id": problem.question.id,
         "question": problem.question.text,
-        "trace": trace_json(solved),
         "completion": None if completion is None else completion.text,
         "answer": answer.text,
         "key": problem.key.answer,
@@ -65,15 +66,21 @@ def tree_json(task: Task, problem: Problem, tree: Tree) -> Line:
     }
 
 
-def trace_json(outcome: Outcome) -> Line:
-    """Cells in columns, as the record holds them. kind, class: a letter a cell, see KIND_LETTERS and CLASS_LETTERS; read: "1"
-    where the head was read; t: ids, None for thoughts; index: cells that stand before it in its row."""
-    columns = dict(zip(FACTS, map(list, zip(*outcome.trace.cells, strict=True)), strict=True)) if outcome.trace.cells else {}
+def written(line: Line) -> str:
+    """A line of a file."""
+    return json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def trace_json(trace: Trace) -> Line:
+    """Cells in columns, as the record holds them. kind, role, class: a letter a cell (KIND_LETTERS, a role's first,
+    CLASS_LETTERS); read: "1" where the head was read; t: ids, None for thoughts; index: cells that stand before it in its row."""
+    columns = dict(zip(FACTS, map(list, zip(*trace.cells, strict=True)), strict=True)) if trace.cells else {}
     kinds = columns.get("kind", [])
     return {
         "t": [None if kind == THOUGHT else i for i, kind in zip(columns.get("embed", []), kinds, strict=True)],
         "kind": "".join(KIND_LETTERS[kind] for kind in kinds),
         "place": columns.get("place", []),
+        "role": "".join(ROLES[role][0] for role in columns.get("role", [])),
         "read": "".join("01"[read] for read in columns.get("read", [])),
         "class": "".join(CLASS_LETTERS[charge] for charge in columns.get("charge", [])),
         "index": columns.get("index", []),
@@ -81,12 +88,17 @@ def trace_json(outcome: Outcome) -> Line:
     }
 
 
-def joined_traces(traces: Sequence[Line]) -> Line:
+def trace_line(name: str, outcomes: Sequence[Outcome]) -> Line:
+    """The record's line of a problem's trace: of all its outcomes, one behind another."""
+    return {"id": name, **_joined([trace_json(outcome.trace) for outcome in outcomes])}
+
+
+def _joined(traces: Sequence[Line]) -> Line:
     """Traces one behind another."""
     joined: Line = {}
     for name in TRACE_COLUMNS:
         parts = [trace[name] for trace in traces]
-        joined[name] = "".join(parts) if name in ("kind", "read", "class") else [x for part in parts for x in part]
+        joined[name] = "".join(parts) if name in AS_LETTERS else [x for part in parts for x in part]
     return joined
 
 
@@ -95,10 +107,15 @@ def cells_of(trace: Line) -> list[Line]:
     kinds, classes = (
         dict(zip(letters, names, strict=True)) for letters, names in ((KIND_LETTERS, KINDS), (CLASS_LETTERS, CLASSES))
     )
-    return [
-        {"t": t, "kind": kinds[k], "place": place, "read": r == "1", "class": classes[c], "index": index, "row": row}
-        for t, k, place, r, c, index, row in zip(*(trace[name] for name in TRACE_COLUMNS), strict=True)
-    ]
+    roles = {name[0]: name for name in ROLES}
+    named = {
+        "kind": [kinds[k] for k in trace["kind"]],
+        "role": [roles[r] for r in trace["role"]],
+        "read": [r == "1" for r in trace["read"]],
+        "class": [classes[c] for c in trace["class"]],
+    }
+    columns = (named.get(name, trace[name]) for name in TRACE_COLUMNS)
+    return [dict(zip(TRACE_COLUMNS, cell, strict=True)) for cell in zip(*columns, strict=True)]
 
 
 def ledger_json(ledger: Ledger) -> Line:
@@ -129,7 +146,6 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
     return {
         "id": document.id,
         "question": None,
-        "trace": joined_traces([trace_json(outcome) for outcome in outcomes]),
         "completion": None,
         "answer": None,
         "key": None,

@@ -1,6 +1,6 @@
 """The record of a run on disk: where it lies, how it is written last, read and checked. Loads no model.
 
-results/runs/TASK/STRATEGY/FINGERPRINT-sSEED/   run.json, problems.jsonl, train.jsonl, timing.json
+results/runs/TASK/STRATEGY/FINGERPRINT-sSEED/   run.json, problems.jsonl, timing.json; traces, attention and train.jsonl
 results/weights/LEARNER-sSEED/                  learner.json, model.safetensors, train.jsonl, timing.json
 """
 
@@ -21,6 +21,8 @@ RUN_KEYS = (
     "schema", "complete", "command", "spec", "fingerprint", "learner", "seed", "threads", "train", "infer", "metrics",
     "by_difficulty",
 )  # fmt: skip
+RUN = "run.json"
+MAY_BE_GONE = ("traces.jsonl", "attention.jsonl", "train.jsonl")  # of a run: no number of a table comes from them
 
 
 def run_folder(results: Path, spec: RunSpec) -> Path:
@@ -55,7 +57,7 @@ def seal(record: Record) -> str:
     return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "digest"}).encode()).hexdigest()
 
 
-def read_record(folder: Path, *, name: str = "run.json") -> Record:
+def read_record(folder: Path, *, name: str = RUN) -> Record:
     """A complete record; ValueError says what is wrong with it and what to do."""
     path = folder / name
     advice = "restore it, or use --again to make it anew"
@@ -72,6 +74,8 @@ def read_record(folder: Path, *, name: str = "run.json") -> Record:
     if seal(record) != record["digest"]:
         raise ValueError(f"{path} was edited after it was written; {advice}")
     for file, expected in record["files"].items():
+        if name == RUN and file in MAY_BE_GONE and not (folder / file).exists():
+            continue
         if not (folder / file).exists() or storage.sha256(folder / file) != expected:
             raise ValueError(f"{folder / file} is missing or was changed since the run; {advice}")
     return record
@@ -109,9 +113,11 @@ def read_timing(folder: Path) -> Record:
     return timing if isinstance(timing, dict) else {}
 
 
-def read_lines(folder: Path) -> list[Record]:
-    """The problems of a run."""
-    with open(folder / "problems.jsonl", encoding="utf-8") as file:
+def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
+    """The problems of a run, or the lines of another of its files; none where the file is gone."""
+    if not (folder / name).exists():
+        return []
+    with open(folder / name, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 

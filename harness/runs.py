@@ -19,8 +19,9 @@ import torch
 from harness import records, storage, summary
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
-from harness.evaluate import bit_stable, evaluate
+from harness.evaluate import LINES, TRACES, bit_stable, evaluate
 from harness.feed import Batch, make_feed
+from harness.instrument import ATTENTION, write_attention
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
 from harness.records import Record
@@ -53,7 +54,7 @@ def run(
         if not again and (record := records.finished(results, spec)) is not None:
             return record  # made by whoever held the lock
         storage.sweep(folder)
-        for name in ("run.json", *(("problems.jsonl",) if again else ())):
+        for name in ("run.json", *((LINES, TRACES) if again else ())):
             storage.remove(folder / name)
         valued, value = spec.strategy.value_spec() is not None, None
         if valued:
@@ -67,7 +68,8 @@ def run(
         started_s = time.monotonic()
         stable = bit_stable(spec, backbone)
         told = partial(reporter.evaluating, spec)
-        evaluate(spec, backbone, folder / "problems.jsonl", report=told, max_kv_bytes=max_kv_bytes)
+        evaluate(spec, backbone, folder, report=told, max_kv_bytes=max_kv_bytes)
+        write_attention(backbone, records.read_lines(folder, TRACES), folder / ATTENTION)
         return _record(spec, backbone, learner, value, folder, results, time.monotonic() - started_s, stable, device)
 
 
@@ -116,7 +118,7 @@ def _record(
         **machine(device),
     }
     records.write_json(folder / "timing.json", timing)
-    sealed = records.sealed(record, folder, ("problems.jsonl", "train.jsonl"))
+    sealed = records.sealed(record, folder, (LINES, TRACES, ATTENTION, "train.jsonl"))
     records.write_json(folder / "run.json", sealed)
     return sealed | {"timing": timing}
 
@@ -144,7 +146,7 @@ class Plan:
     pretraining: Plan | None = None
 
 
-BYTES_PER_CELL, BYTES_PER_LINE = 55, 650  # of problems.jsonl, roughly (measured: 52-58 a cell of the trace, the rest of a line)
+BYTES_PER_CELL, BYTES_PER_LINE = 60, 650  # roughly: of traces and attention, and of problems.jsonl (measured)
 
 
 def plan(spec: RunSpec) -> Plan:
@@ -173,11 +175,12 @@ def plan(spec: RunSpec) -> Plan:
 
 
 def _lines_bytes(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> int:
-    """Size of problems.jsonl: a few problems or documents stand for all, cells as in training."""
+    """Size of what is written of the problems: a few problems or documents stand for all, cells as in training."""
     cells_per_token = len(batch.cells.layout.index) / max(batch.text_tokens, 1)
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         lines, tokens = len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
     else:
         lines, tokens = spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples
-    return int(tokens * cells_per_token * BYTES_PER_CELL + lines * BYTES_PER_LINE)
+    traced = min(spec.infer.traces / max(lines, 1), 1.0)
+    return int(tokens * cells_per_token * traced * BYTES_PER_CELL + lines * BYTES_PER_LINE)

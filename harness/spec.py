@@ -26,7 +26,7 @@ SIZES: dict[str, tuple[int, int, int, int]] = {  # layers, width, heads, context
     "m": (6, 384, 6, 256),
     "gpt2": (12, 768, 12, 1024),
 }
-SCHEMA = 2
+SCHEMA = 3
 DIRECT_BASELINE = Strategy()  # the contract's own defaults are plain next-token training
 
 
@@ -82,6 +82,7 @@ class InferSpec:
 
     problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=1_000_000, when="ask")
     split: Literal["test", "validation"] = setting("test", doc="whose problems: choices are made on validation", when="ask")
+    traces: int = setting(200, doc="first problems whose traces are kept, cell by cell", low=0, high=1_000_000, when="ask")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.cells import Layout
 
 IntArray = NDArray[np.int64]
-FACTS = ("embed", "kind", "place", "slot", "read", "charge", "index", "row")  # index: cells that stand before it in its row
+FACTS = ("embed", "kind", "place", "slot", "role", "read", "charge", "index", "row")  # index: cells before it in its row
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class TraceLog:
         notes: Mapping[str, NDArray[np.float64]],
     ) -> None:
         """Keep a pass. accounts, charge, rows (N,): who pays, its class, and the number of the cell's row since all began."""
-        named = (layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge, layout.index, rows)
+        named = (
+            layout.embed, layout.kind, layout.place, layout.slot, layout.role, layout.read, charge, layout.index, rows,
+        )  # fmt: skip
         order = np.argsort(accounts, kind="stable")
         ordered = accounts[order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))

@@ -20,7 +20,7 @@ RUN_KEYS = {
     "by_difficulty", "access", "search",
 }  # fmt: skip
 LINE_KEYS = {
-    "id", "question", "trace", "completion", "answer", "key", "score", "difficulty", "flops", "serial_passes", "text_tokens",
+    "id", "question", "completion", "answer", "key", "score", "difficulty", "flops", "serial_passes", "text_tokens",
     "woven_tokens", "kv_bytes", "stop", "notes", "access", "tree",
 }  # fmt: skip
 
@@ -78,8 +78,10 @@ def test_record_has_the_promised_keys(results: Path, capsys: pytest.CaptureFixtu
     assert {"value", "low", "high", "n", "floor"} == record["metrics"]["accuracy"].keys()
     lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
     assert len(lines) == 12 and all(line.keys() >= LINE_KEYS for line in lines)
-    cells = cells_of(lines[0]["trace"])
-    assert {"t", "kind", "place", "read", "class", "index", "row"} == cells[0].keys()
+    traces = [json.loads(line) for line in (folder / "traces.jsonl").read_text().splitlines()]
+    assert [trace["id"] for trace in traces] == [line["id"] for line in lines]
+    cells = cells_of(traces[0])
+    assert {"t", "kind", "place", "role", "read", "class", "index", "row"} == cells[0].keys()
     thought = next(cell for cell in cells if cell["kind"] == "thought")
     assert thought["t"] is None and thought["class"] == "think"
     assert "--results" not in record["command"] and "--json" not in record["command"]

@@ -81,22 +81,26 @@ def test_every_search_over_every_base(search, base, tmp_path):
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_cut_off_and_taken_up_again_it_writes_the_same_bytes(search, tmp_path: Path):
-    """Anywhere, a torn line too."""
+    """Anywhere, a torn line too, and whatever became of the traces."""
     settings = {"model.width": 16, "model.layers": 1, "model.heads": 2, "infer.problems": 5, "task.digits": "1"}
+    settings |= {"infer.traces": 3}
     settings |= {f"strategy.{k}": v for k, v in SMALL.get(search, {}).items()}
     spec = make_spec(strategy=search, task="arithmetic", settings=settings)
     from harness.alphabet import make_alphabet
 
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=make_alphabet(spec.alphabet), seed=0)
-    whole = tmp_path / "whole.jsonl"
-    evaluate(spec, backbone, whole)
-    data = whole.read_bytes()
-    assert len([json.loads(x) for x in data.splitlines()]) == 5
-    for cut in (0, 1, data.index(b"\n") + 1, len(data) // 2, len(data) - 1):
-        path = tmp_path / f"{cut}.jsonl"
-        path.write_bytes(data[:cut])
-        evaluate(spec, backbone, path)
-        assert path.read_bytes() == data
+    names = ("problems.jsonl", "traces.jsonl")
+    evaluate(spec, backbone, tmp_path)
+    lines, traces = whole = [(tmp_path / name).read_bytes() for name in names]
+    assert [len([json.loads(x) for x in data.splitlines()]) for data in whole] == [5, 3]
+    cuts = [0, 1, lines.index(b"\n") + 1, len(lines) // 2, len(lines) - 1]
+    for cut, kept in [*((cut, len(traces)) for cut in cuts), (len(lines) // 2, len(traces) // 4), (0, len(traces) - 1)]:
+        folder = tmp_path / f"{cut}-{kept}"
+        folder.mkdir()
+        for name, data in zip(names, (lines[:cut], traces[:kept]), strict=True):
+            (folder / name).write_bytes(data)
+        evaluate(spec, backbone, folder)
+        assert [(folder / name).read_bytes() for name in names] == whole
 
 
 def test_strategies_that_override_attempt_alone_cannot_be_split():

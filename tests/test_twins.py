@@ -45,14 +45,14 @@ def arm(results: Path, name: str) -> Path:
     return folder
 
 
-def recounted(record, lines):
+def recounted(record, lines, traces):
     """Mean FLOPs of asking plain training's problems: from the cells of each trace and the model's shape."""
     layers, width, _, _ = records.spec_of(record).model.shape
     outputs, total = record["model"]["outputs"], 0.0
-    for line in lines:
-        sizes = line.get("windows") or [len(line["trace"]["t"])]
+    for line, trace in zip(lines, traces, strict=True):
+        sizes = line.get("windows") or [len(trace["t"])]
         blocks = sum(layers * (24 * width**2 * n + 4 * width * n * (n + 1) // 2) for n in sizes)
-        total += line["weight"] * (blocks + line["trace"]["read"].count("1") * 2 * width * outputs)
+        total += line["weight"] * (blocks + trace["read"].count("1") * 2 * width * outputs)
     return total / sum(line["weight"] for line in lines)
 
 
@@ -62,10 +62,12 @@ def test_asking_a_twin_costs_what_the_arm_cost(results: Path, kind: str, name: s
     """As nearly as shapes allow; the formula foresees documents to the FLOP."""
     twin = make_twin(kind, str(arm(results, name)), results=results)
     record = run(twin.spec, results=results)
-    lines = records.read_lines(records.run_folder(results, twin.spec))
+    lines, traces = (
+        records.read_lines(records.run_folder(results, twin.spec), name) for name in ("problems.jsonl", "traces.jsonl")
+    )
     reference = records.read_run(arm(results, name))
     assert twin.target_flops == asking_flops(reference) and record["spec"]["strategy"]["name"] == "direct"
-    assert asking_flops(record) == pytest.approx(recounted(record, lines), rel=1e-12)
+    assert asking_flops(record) == pytest.approx(recounted(record, lines, traces), rel=1e-12)
     coarse = {"deep": 0.1, "wide": 0.3}[kind]  # widths are multiples of 8
     assert twin.foreseen_flops == pytest.approx(twin.target_flops, rel=coarse)
     changed = {"layers"} if kind == "deep" else {"width", "heads"}
