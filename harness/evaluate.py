@@ -22,6 +22,7 @@ from harness.decoder import cells_per_token
 from harness.documents import rolling_windows
 from harness.jobs import Library
 from harness.lines import Line, document_line, question_line, trace_line, written
+from harness.meter import other_conventions
 from harness.problem import END, Document, Piece, Problem, Question, Text, Tokens
 from harness.search_wants import Canonical, Check, Foresee, Forms
 from harness.seeds import derive
@@ -30,7 +31,8 @@ from harness.spec import RunSpec
 from harness.strategy import Strategy
 from harness.stream import encode
 from harness.task import Task
-from harness.wants import Examples, Extend, Judge, Peek, Reveal, Start
+from harness.trace import FACTS
+from harness.wants import Examples, Judge, Reveal
 
 FLUSH_LINES = 64
 LINES, TRACES = "problems.jsonl", "traces.jsonl"
@@ -44,14 +46,13 @@ def evaluate(
     *,
     report: Progress | None = None,
     rows: int = DEFAULT_ROWS,
-    limit_flops: float = math.inf,
     max_kv_bytes: int | None = None,
 ) -> None:
-    """Append the lines and traces that the files in ``folder`` do not have yet. limit_flops: the most that one problem may spend.
+    """Append the lines and traces that the files in ``folder`` do not have yet.
 
     max_kv_bytes: the most that keys and values may take; ValueError, before anything is asked, if one problem may need more.
     """
-    examination = _examination(spec, backbone, limit_flops, bounded=max_kv_bytes is not None)
+    examination = _examination(spec, backbone, bounded=max_kv_bytes is not None)
     done = _kept(folder, examination, spec.infer.traces)
     session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers, max_kv_bytes=max_kv_bytes)
     if max_kv_bytes is not None:
@@ -112,17 +113,18 @@ def sizes_of(backbone: Backbone, *, bounded: bool) -> Sizes:
     return sizes
 
 
-def _examination(spec: RunSpec, backbone: Backbone, limit_flops: float, *, bounded: bool) -> Examination:
+def _examination(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Examination:
     sizes = sizes_of(backbone, bounded=bounded)
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
-        return _documents(spec, backbone, documents, limit_flops, sizes)
-    return _questions(spec, asked_problems(spec), limit_flops, sizes)
+        return _documents(spec, backbone, documents, sizes)
+    return _questions(spec, backbone, asked_problems(spec), sizes)
 
 
-def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes: Sizes) -> Examination:
+def _questions(spec: RunSpec, backbone: Backbone, problems: list[Problem], sizes: Sizes) -> Examination:
     """Two jobs a problem: to solve it, and, as an instrument that costs the strategy nothing, the likelihood of the key."""
     strategy, examples = spec.strategy, library_of(spec)
+    cap_flops = math.inf if spec.infer.cap_flops is None else spec.infer.cap_flops
 
     def jobs(index: int) -> list[Job]:
         problem = problems[index]
@@ -131,12 +133,12 @@ def _questions(spec: RunSpec, problems: list[Problem], limit_flops: float, sizes
         oracle, referee = oracle_of(spec.task, problem), referee_of(spec.task, question)
         held, scored = sizes(strategy, question, gold), sizes(strategy.learner(), question, gold)
         return [
-            Job(f"{index}/0", lambda: strategy.solve(question), seed, limit_flops, oracle, examples, referee, *held),
+            Job(f"{index}/0", lambda: strategy.solve(question), seed, cap_flops, oracle, examples, referee, *held),
             Job(f"{index}/1", lambda: strategy.score(question, (gold,)), seed, math.inf, oracle, examples, referee, *scored),
         ]
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
-        return question_line(spec.task, problems[index], outcomes[0], outcomes[1])
+        return question_line(spec.task, problems[index], outcomes[0], outcomes[1]) | conventions_of(backbone, outcomes[:1])
 
     return Examination([p.question.id for p in problems], jobs, line, solves=True)
 
@@ -185,7 +187,7 @@ def library_of(spec: RunSpec) -> Library:
     return examples
 
 
-def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], limit_flops: float, sizes: Sizes) -> Examination:
+def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], sizes: Sizes) -> Examination:
     """A job for each window of a document."""
     alphabet, strategy = backbone.alphabet, spec.strategy
     window_tokens = spec.task.window_tokens
@@ -200,12 +202,27 @@ def _documents(spec: RunSpec, backbone: Backbone, documents: list[Document], lim
         continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
         rows, cells = sizes(strategy.learner(), question, continuation)
         seed = derive(spec.seed, "ask", name)
-        return Job(name, lambda: strategy.score(question, (continuation,)), seed, limit_flops, rows=rows, cells=cells)
+        return Job(name, lambda: strategy.score(question, (continuation,)), seed, rows=rows, cells=cells)
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
-        return document_line(documents[index], outcomes)
+        return document_line(documents[index], outcomes) | conventions_of(backbone, outcomes)
 
     return Examination([d.id for d in documents], jobs, line, solves=False)
+
+
+def conventions_of(backbone: Backbone, outcomes: Sequence[Outcome]) -> Line:
+    """What a problem's cells cost by other habits of counting."""
+    total: dict[str, int] = {}
+    layers = backbone.layers * backbone.strategy.passes()
+    for outcome in outcomes:
+        facts = np.array(outcome.trace.cells, dtype=np.int64).reshape(-1, len(FACTS)).T
+        index, row, read = (facts[FACTS.index(name)] for name in ("index", "row", "read"))
+        found = other_conventions(
+            outcome.ledger.total_flops, index=index, row=row, read=read, layers=layers, width=backbone.width,
+            outputs=backbone.outputs,
+        )  # fmt: skip
+        total = {name: total.get(name, 0) + flops for name, flops in found.items()}
+    return {"conventions": total}
 
 
 def _in_order(session: Session, examination: Examination, done: int) -> Iterator[tuple[Line, list[Outcome]]]:
@@ -254,31 +271,3 @@ def _whole_lines(path: Path, ids: Sequence[str]) -> list[int]:
             break
         ends.append(ends[-1] + len(raw) + 1)
     return ends
-
-
-def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
-    """The start-up self-test: does company, or cutting a text into feeds, change any bit of a likelihood on this machine?"""
-    rng = np.random.default_rng(0)
-    texts = [tuple(int(i) for i in rng.integers(0, backbone.alphabet.text_end, n)) for n in (3, 5, 9, 14, 21, 6)]
-    questions = [Question(str(i), Tokens(t[:2])) for i, t in enumerate(texts)]
-
-    def jobs(cuts: int) -> list[Job]:
-        return [Job(q.id, _in_cuts(spec, q, t[2:], cuts)) for q, t in zip(questions, texts, strict=True)]
-
-    together = {o.job.name: o.value for o in Session(backbone).run(jobs(1))}
-    alone = {o.job.name: o.value for job in jobs(1) for o in Session(backbone, rows=1).run([job])}
-    stepwise = {o.job.name: o.value for o in Session(backbone, rows=3).run(jobs(100))}
-    return together == alone == stepwise
-
-
-def _in_cuts(spec: RunSpec, question: Question, said: tuple[int, ...], cuts: int) -> Callable[[], Any]:
-    """A solver that feeds all but the last token in one or more pieces, then peeks. It does no thinking of its own."""
-
-    def solver() -> Any:
-        row = yield Start(spec.strategy.prompt(question))
-        step = max(1, -(-len(said) // cuts))
-        for start in range(0, len(said), step):
-            row = yield Extend(row, (Piece(Tokens(said[start : start + step]), "answer"),))
-        return (yield Peek(row, 5))
-
-    return solver

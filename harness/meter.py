@@ -31,6 +31,22 @@ def head_flops(*, width: int, outputs: int) -> int:
     return 2 * width * outputs
 
 
+def other_conventions(
+    total_flops: int, *, index: IntArray, row: IntArray, read: IntArray, layers: int, width: int, outputs: int
+) -> dict[str, int]:
+    """What the same cells cost by other habits of counting, to see whether a ranking hangs on ours.
+
+    quadratic: each cell of a row attends to the whole row, as where a causal mask saves nothing (T^2 instead of T (T + 1) / 2).
+    non_embedding: heads are not counted (Kaplan 2001.08361). index, row, read (N,): cells before it in its row, which row, and
+    whether a head is read; layers: block applications a cell.
+    """
+    longest = np.zeros(int(row.max(initial=-1)) + 1, dtype=np.int64)
+    np.maximum.at(longest, row, index + 1)
+    unseen = int((longest[row] - (index + 1)).sum())
+    heads = int(read.sum()) * head_flops(width=width, outputs=outputs)
+    return {"quadratic": total_flops + layers * 4 * width * unseen, "non_embedding": total_flops - heads}
+
+
 @dataclass(slots=True)
 class Ledger:
     """What one problem has spent."""

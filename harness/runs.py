@@ -19,14 +19,16 @@ import torch
 from harness import records, storage, summary
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
-from harness.evaluate import LINES, TRACES, bit_stable, evaluate
+from harness.evaluate import LINES, TRACES, evaluate
 from harness.feed import Batch, make_feed
+from harness.foreseen import unit_flops
 from harness.instrument import ATTENTION, write_attention
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
+from harness.stability import bit_stable
 from harness.values import brief, fitted, problems_of
 from harness.weights import make_backbone
 
@@ -100,7 +102,7 @@ def _record(
         "threads": spec.threads,
         "model": {"parameters": learner["parameters"], "outputs": outputs, "weights_sha256": learner["weights_sha256"]},
         "train": learner["train"],
-        "infer": summary.infer(lines),
+        "infer": summary.infer(lines) | {"unit_flops": _unit(spec, backbone)},
         "metrics": summary.metrics(lines, kind=kind, outputs=outputs),
         "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs),
         "access": summary.access(lines),
@@ -121,6 +123,14 @@ def _record(
     sealed = records.sealed(record, folder, (LINES, TRACES, ATTENTION, "train.jsonl"))
     records.write_json(folder / "run.json", sealed)
     return sealed | {"timing": timing}
+
+
+def _unit(spec: RunSpec, backbone: Backbone) -> float | None:
+    """x1 of the task on a model of this shape; None where the task has no validation problems."""
+    try:
+        return unit_flops(spec, backbone.alphabet, layers=backbone.layers, width=backbone.width)
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -82,6 +82,13 @@ class InferSpec:
 
     problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=1_000_000, when="ask")
     split: Literal["test", "validation"] = setting("test", doc="whose problems: choices are made on validation", when="ask")
+    cap_flops: float | None = setting(
+        None,
+        doc="most FLOPs that a problem may spend, then what it has so far counts; none: no end",
+        low=1,
+        high=1e24,
+        when="ask",
+    )
     traces: int = setting(200, doc="first problems whose traces are kept, cell by cell", low=0, high=1_000_000, when="ask")
 
 
@@ -106,6 +113,10 @@ class RunSpec:
     seed: int = 0
     threads: int = 1
     pretraining: Phase | None = None
+
+    def __post_init__(self) -> None:
+        if self.task.kind == "documents" and self.infer.cap_flops is not None:
+            raise ValueError("infer.cap_flops: caps what a question may spend; documents are scored whole, so leave it none")
 
     @property
     def phase(self) -> Phase:

@@ -133,6 +133,7 @@ def infer(lines: Sequence[Line]) -> Line:
         return float(np.average(np.asarray(values, dtype=np.float64), weights=weights))
 
     flops = {"total": mean(totals.tolist())} | {c: mean([x["flops"][c] for x in counted]) for c in CLASSES}
+    flops |= {c: mean([x["conventions"][c] for x in counted]) for c in ("quadratic", "non_embedding")}
     flops |= {"p50": float(np.quantile(totals, 0.5)), "p95": float(np.quantile(totals, 0.95))}
     return {
         "problems": len(lines),

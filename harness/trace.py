@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.cells import Layout
 
 IntArray = NDArray[np.int64]
-FACTS = ("embed", "kind", "place", "slot", "role", "read", "charge", "index", "row")  # index: cells before it in its row
+FACTS = ("embed", "kind", "place", "slot", "read", "charge", "index", "row", "role")  # index: cells before it in its row
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class TraceLog:
     ) -> None:
         """Keep a pass. accounts, charge, rows (N,): who pays, its class, and the number of the cell's row since all began."""
         named = (
-            layout.embed, layout.kind, layout.place, layout.slot, layout.role, layout.read, charge, layout.index, rows,
+            layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge, layout.index, rows, layout.role,
         )  # fmt: skip
         order = np.argsort(accounts, kind="stable")
         ordered = accounts[order]

@@ -9,11 +9,12 @@ import pytest
 import torch
 from support import CPU, Toy, ask, batch_of, digits, jobs_of, random_texts, seen, strategy, tiny
 
-from harness.evaluate import bit_stable, gold_text
+from harness.evaluate import gold_text
 from harness.feed import Feed
 from harness.meter import block_flops, head_flops
 from harness.session import Job
 from harness.spec import make_spec
+from harness.stability import bit_stable
 
 L, D = 2, 16
 V = digits().core_size

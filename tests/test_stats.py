@@ -69,7 +69,7 @@ def line(score: float, key: str, weight: float, difficulty: int = 1) -> dict[str
     flops = {"prefill": 10, "think": 0, "answer": 5 * int(score), "score": 0, "verify": 0}
     return {
         "score": score, "key": key, "weight": weight, "difficulty": difficulty, "nats": 2.0, "targets": 4, "bytes": 8,
-        "flops": flops,
+        "flops": flops, "conventions": {"quadratic": 20, "non_embedding": 5},
         "serial_passes": 3.0, "text_tokens": 5, "woven_tokens": 0, "kv_bytes": 64 * difficulty,
     }  # fmt: skip
 

@@ -11,11 +11,12 @@ import pytest
 from harness import records
 from harness.cli import main
 from harness.evaluate import gold_text
+from harness.foreseen import Costs, costs_of
 from harness.runs import run
 from harness.session import Job, Session
 from harness.spec import make_spec
-from harness.twins import Costs, asking_flops, costs_of, heads_for, make_twin, training_flops
 from harness.twins import _alphabet as alphabet_of
+from harness.twins import asking_flops, heads_for, make_twin, training_flops
 from harness.weights import make_backbone
 
 TINY = {
@@ -128,7 +129,7 @@ def test_the_formula_is_what_answering_with_the_keys_costs(results: Path, monkey
     found, weights = spec.task.problems("test", seed=0, start=0, count=20), [0.0, 1.0, 0.25, 3.0] * 5
     assert len({len(p.question.text) for p in found}) > 2
     problems = [dataclasses.replace(p, weight=w) for p, w in zip(found, weights, strict=True)]
-    monkeypatch.setattr("harness.twins.asked_problems", lambda spec: problems)
+    monkeypatch.setattr("harness.foreseen.asked_problems", lambda spec: problems)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet_of(spec, results), seed=0)
     jobs = [Job(str(i), lambda p=p: spec.strategy.score(p.question, (gold_text(p),))) for i, p in enumerate(problems)]
     total = {o.job.name: o.ledger.total_flops for o in Session(backbone).run(jobs)}

@@ -21,11 +21,12 @@ from torch import Tensor
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells
-from harness.evaluate import bit_stable, library_of, oracle_of, referee_of
+from harness.evaluate import library_of, oracle_of, referee_of
 from harness.feed import Batch, Feed
 from harness.problem import ROLES, Piece, Problem, Question, Text, Tokens
 from harness.session import Job, Outcome, Session
 from harness.spec import InferSpec, ModelSpec, RunSpec, TrainSpec
+from harness.stability import bit_stable
 from harness.strategy import Strategy
 from harness.stream import encode
 from harness.task import Split, Task, setting
