@@ -25,7 +25,7 @@ from harness.options import (
 
 
 @click.command()
-@click.option("--task", help="Name (see `list`), file.py, or package.module:Class.")
+@click.option("--task", help="Name (see `list`), file.py, or package.module:Class; of a suite: only its blocks of that task.")
 @click.option("--strategies", help="Names, separated by commas.  [default: all that suit the task]")
 @click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="A comparison in a TOML file, or a name: demo.")
 @click.option("--family/--no-family", default=None, help="Add the comparator family.  [default: unless --strategies is given]")
@@ -70,19 +70,20 @@ def compare(
     as_json: bool,
 ) -> int:
     """Strategies on one task at equal compute: make every run that is missing, then tables, verdicts and sentences."""
-    from harness.suite import read_suite, suite_of
+    from harness.suite import part_of
+    from harness.suite_file import read_suite, suite_of
 
     given = parse_settings(settings) | ({"train.match": match} if match else {})
-    typed = {"strategies": strategies, "seeds": seeds, "train_flops": train_flops, "infer": infer, "problems": problems}
+    typed = {"strategies": strategies, "train_flops": train_flops, "infer": infer, "problems": problems}
     if suite_file is not None:
-        named = [k for k, v in {"task": task, "validation": validation, "family": family, **typed, "set": given}.items() if v]
+        named = [k for k, v in {"validation": validation, "family": family, **typed, "set": given}.items() if v]
         if named:
-            raise ValueError(f"--suite: holds everything itself; leave out --{named[0].replace('_', '-')}")
-        suite = read_suite(suite_file)
+            raise ValueError(f"--suite: holds everything but --task and --seeds itself; leave out --{named[0].replace('_', '-')}")
+        suite = part_of(read_suite(suite_file), task=task, seeds=seeds)
     else:
         if task is None:
             raise ValueError("compare needs --task (see `list`), or --suite FILE")
-        suite = suite_of(task, settings=given, family=family, validation=validation, **typed)
+        suite = suite_of(task, settings=given, family=family, seeds=seeds, validation=validation, **typed)
     check_device(device)
     from harness.compare_command import compare_suite
     from harness.workers import Making

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import records
-from harness.grid import Cell, Cost, Grid
+from harness.grid import Cell, Grid
+from harness.grid_cost import Cost
 from harness.records import Record
 from harness.workers import Done, Making, make_all
 

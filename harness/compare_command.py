@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness import show_compare
-from harness.compare import compare, read
+from harness.compare import Compared, compare, read
 from harness.comparison import compared
-from harness.grid import Cell, Grid, cost_of, grid_of
+from harness.grid import Cell, Grid, grid_of
+from harness.grid_cost import cost_of
 from harness.plots import draw
 from harness.records import Record
 from harness.show import to_stderr
@@ -46,7 +47,17 @@ def compare_suite(
     with show_compare.Display(grid) as display:
         found = compare(grid, present, missing, cost, how, workers=count, watcher=display)
     rows = compared(grid, found.records)
-    notes = [*grid.left_out, *(f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in found.failed)]
-    paths = write(rows, how.results / "tables", suite.name, notes=notes)
+    paths = []
+    for number, block in enumerate(suite.blocks):
+        mine = [row for row in rows if row.one.number == number]
+        if mine:
+            paths += write(mine, how.results / "tables", block.name, notes=_notes(number, grid, found))
     paths += pictures(grid, found.records, how.results / "plots" / suite.name)
     return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)
+
+
+def _notes(number: int, grid: Grid, found: Compared) -> list[str]:
+    """What a block's tables lack: arms that do not suit the task, runs that failed."""
+    failed = [one for one in found.failed if any(place.block == number for place in one.cell.places)]
+    left_out = [line for at, line in grid.left_out if at == number]
+    return left_out + [f"failed: {show_compare.name_of(one.cell, grid)}: {one.reason}" for one in failed]

@@ -6,81 +6,22 @@ comparator's is the hull over all its arms' points. Knows records and the rules 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, At, Currency, Curves, curves_of
 from harness.grid import Cell, Grid
-from harness.hulls import Hull, Mixture, Point, hull
 from harness.records import Record
 from harness.suite import Arm, Block
 from harness.verdicts import Comparison, Verdict, flips, judge, leave_one_out
 
 MARGINS = {True: 0.02, False: 0.01}  # two points of accuracy, or nats
-Currency = Literal["flops", "serial passes"]  # what is equal where two curves are compared; the first is the primary one
-SCORES = ("accuracy", "nats_per_token")  # of questions, of documents
 
 
-@dataclass(frozen=True, slots=True)
-class At:
-    """An arm at one place: the coin, its test scores and costs by seed; None for an arm that cannot be had that cheaply."""
-
-    mixture: Mixture
-    scores: Mapping[int, float]
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An arm at one place of one budget. target: what was to be spent on a problem; at: None where infeasible.
-
-    comparator: the family there; verdict: None for the family itself and where one of both is infeasible. shaky: what the
-    verdict's kind hangs on (another currency, a seed left out).
-    """
-
-    task: str
-    train_flops: float
-    place: str
-    arm: Arm
-    target: float
-    at: At | None
-    comparator: At | None
-    verdict: Verdict | None
-    shaky: tuple[str, ...]
-    records: Mapping[int, Record]  # by seed: of the dearer point of the coin
-    higher_is_better: bool
-    floor: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Of one block at one budget, in one currency: hulls by arm (-1: the comparator), test scores and costs by point and seed.
-
-    names: of all points, each behind its arm's number.
-    """
-
-    hulls: Mapping[int, Hull]
-    scores: Mapping[str, Mapping[int, float]]
-    costs: Mapping[str, Mapping[int, float]]
-    records: Mapping[str, Mapping[int, Record]]
-    seeds: tuple[int, ...]
-    names: tuple[tuple[int, str], ...]
-
-    def at(self, arm: int, place: float) -> At | None:
-        """An arm where a problem costs ``place``."""
-        if arm not in self.hulls or (mixture := self.hulls[arm].at(place)) is None:
-            return None
-        scores = {seed: mixture.applied({n: by[seed] for n, by in self._of(mixture, self.scores)}) for seed in self.seeds}
-        cost = mixture.applied({n: float(np.mean([by[s] for s in self.seeds])) for n, by in self._of(mixture, self.costs)})
-        return At(mixture, scores, cost)
-
-    def _of(self, mixture: Mixture, values: Mapping[str, Mapping[int, float]]) -> list[tuple[str, Mapping[int, float]]]:
-        return [(name, values[name]) for name in {mixture.cheap.name, mixture.dear.name}]
-
-
-COMPARATOR, OWN_COST = -1, "own cost"
+OWN_COST = "own cost"
+PLACES: Mapping[str, Currency] = {"flops": "flops", "passes": "serial passes", "tokens": "tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +51,67 @@ class Measured:
         value = self.sample["metrics"][self.metric]["floor"]
         return None if value is None else float(value)
 
+    @property
+    def unit_flops(self) -> float:
+        """x1: the formula's cost of asking plain training's model; the family's deeper and wider models have greater ones."""
+        curves = self.curves[PRIMARY]
+        units = [r["infer"]["unit_flops"] for by in curves.records.values() for r in by.values()]
+        known = [float(unit) for unit in units if unit is not None]
+        return min(known) if known else curves.hulls[COMPARATOR].corners[0].flops
+
+    def target(self, place: str, curves: Curves, arm: int) -> float:
+        """What a problem may cost at a place: a multiple of x1, a number of the place's currency, or the arm's own cost."""
+        if place == OWN_COST:
+            return curves.hulls[arm].corners[-1].flops
+        if place.startswith("x"):
+            return float(place[1:]) * self.unit_flops
+        return float(place.partition(":")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An arm at one place of one budget. target: what was to be spent on a problem; at: None where infeasible.
+
+    comparator: the family there; verdict: None for the family itself and where one of both is infeasible. shaky: what the
+    verdict's kind hangs on (another currency, a seed left out). records: by seed, of the dearer point of the coin.
+    """
+
+    one: Measured
+    place: str
+    number: int
+    target: float
+    at: At | None
+    comparator: At | None
+    verdict: Verdict | None
+    shaky: tuple[str, ...]
+    records: Mapping[int, Record]
+    floor: float | None
+
+    @property
+    def task(self) -> str:
+        """The task as it was named."""
+        return self.one.block.task
+
+    @property
+    def train_flops(self) -> float:
+        """The training budget."""
+        return self.one.train_flops
+
+    @property
+    def arm(self) -> Arm:
+        """The arm."""
+        return self.one.arms[self.number]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether scores are accuracies."""
+        return self.one.is_accuracy
+
+
+def currency_of(place: str) -> Currency:
+    """What is equal at a place: passes:12 and tokens:40 name theirs, all others are FLOPs."""
+    return PLACES.get(place.partition(":")[0], PRIMARY)
+
 
 def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
     """What there is, by block and budget. Seeds of which a needed record is missing are left out of their budget."""
@@ -118,9 +120,9 @@ def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
         for train_flops in sorted(set(block.train_flops)):
             mine = _records(grid, found, number, train_flops)
             arms = grid.arms[number]
-            curves: dict[Currency, Curves] = {c: curves_of(arms, mine, c) for c in ("flops", "serial passes")} if mine else {}
-            if curves and curves["flops"].seeds:
-                sample = next(iter(mine.values()))[curves["flops"].seeds[0]]
+            curves = {c: curves_of(arms, mine, c) for c in CURRENCIES} if mine else {}
+            if curves and curves[PRIMARY].seeds:
+                sample = next(iter(mine.values()))[curves[PRIMARY].seeds[0]]
                 every.append(Measured(number, block, arms, train_flops, curves, sample))
     return every
 
@@ -142,71 +144,22 @@ def _records(
     return mine
 
 
-def score_of(record: Record) -> float:
-    """The score that is compared."""
-    return float(next(record["metrics"][name]["value"] for name in SCORES if name in record["metrics"]))
-
-
-def cost_of(record: Record, currency: Currency) -> float:
-    """What a problem cost, on average."""
-    infer = record["infer"]
-    return float(infer["flops_per_problem"]["total"] if currency == "flops" else infer["serial_passes_per_problem"])
-
-
-def curves_of(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[int, Record]], currency: Currency) -> Curves:
-    """Hulls over validation where there is a choice, else over the one point there is."""
-    seeds = set.intersection(*(set(by) for by in mine.values()))
-    named = {key: f"{arms[key[0]].label} [{key[1]}]" if key[1] else arms[key[0]].label for key in mine}
-    higher = "accuracy" in next(iter(next(iter(mine.values())).values()))["metrics"]
-    tests = {named[key]: by for key, by in mine.items() if key[2] == "test"}
-    chosen = {key: mine.get((key[0], key[1], "validation"), mine[key]) for key in mine if key[2] == "test"}
-
-    def point(key: tuple[int, str, str]) -> Point:
-        by = [chosen[key][seed] for seed in sorted(seeds)]
-        cost, score = (float(np.mean([f(r) for r in by])) for f in (lambda r: cost_of(r, currency), score_of))
-        return Point(flops=cost, score=score, name=named[key])
-
-    hulls: dict[int, Hull] = {}
-    if seeds:
-        family = [key for key in chosen if arms[key[0]].family]
-        groups = {number: [key for key in chosen if key[0] == number] for number in range(len(arms))} | {COMPARATOR: family}
-        hulls = {n: hull([point(k) for k in keys], higher_is_better=higher) for n, keys in groups.items() if keys}
-    scores = {name: {s: score_of(r) for s, r in by.items()} for name, by in tests.items()}
-    costs = {name: {s: cost_of(r, currency) for s, r in by.items()} for name, by in tests.items()}
-    names = tuple((key[0], name) for key, name in named.items() if key[2] == "test")
-    return Curves(hulls, scores, costs, tests, tuple(sorted(seeds)), names)
-
-
 def _rows(one: Measured) -> list[Row]:
     """Rows of one budget: a Holm family for each place."""
-    block, arms, curves = one.block, one.arms, one.curves["flops"]
     rows: list[Row] = []
-    for place in block.infer or (OWN_COST,):
-        there = [number for number in range(len(arms)) if number in curves.hulls]
-        targets = {number: _target(place, curves, number) for number in there}
+    for place in one.block.infer or (OWN_COST,):
+        curves = one.curves[currency_of(place)]
+        there = [number for number in range(len(one.arms)) if number in curves.hulls]
+        targets = {number: one.target(place, curves, number) for number in there}
         pairs = {n: (curves.at(n, t), curves.at(COMPARATOR, t)) for n, t in targets.items()}
-        judged = _judged(one, pairs)
+        judged = _judged(one, curves, pairs)
         for number in there:
             at, comparator = pairs[number]
             verdict, shaky = judged.get(number, (None, ()))
             records = curves.records[at.mixture.dear.name] if at else {}
             floor = _mean([r["metrics"][one.metric]["floor"] for r in records.values()])
-            rows.append(
-                Row(
-                    block.task, one.train_flops, place, arms[number], targets[number], at, comparator, verdict, shaky, records,
-                    one.is_accuracy, floor,
-                )
-            )  # fmt: skip
+            rows.append(Row(one, place, number, targets[number], at, comparator, verdict, shaky, records, floor))
     return rows
-
-
-def _target(place: str, curves: Curves, arm: int) -> float:
-    """FLOPs a problem of a place: a multiple of the comparator's cheapest point (x2), a number, or the arm's own cost."""
-    if place == OWN_COST:
-        return curves.hulls[arm].corners[-1].flops
-    if place.startswith("x"):
-        return float(place[1:]) * curves.hulls[COMPARATOR].corners[0].flops
-    return float(place.removeprefix("flops:"))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -217,21 +170,26 @@ def _mean(values: Sequence[float | None]) -> float | None:
 Pairs = Mapping[int, tuple[At | None, At | None]]
 
 
-def _judged(one: Measured, pairs: Pairs) -> dict[int, tuple[Verdict, tuple[str, ...]]]:
+def _judged(one: Measured, curves: Curves, pairs: Pairs) -> dict[int, tuple[Verdict, tuple[str, ...]]]:
     """Verdicts on the arms outside the comparator, and what each hangs on."""
-    first, other = one.curves["flops"], one.curves["serial passes"]
-    comparisons = {str(n): _comparison(one, first, *both) for n, both in _both(one.arms, pairs).items()}
+    comparisons = {str(n): _comparison(one, curves, *both) for n, both in _both(one.arms, pairs).items()}
     found = judge(comparisons)
-    ends = {n: _target(OWN_COST, other, n) for n in pairs}
-    other_pairs = {n: (other.at(n, end), other.at(COMPARATOR, end)) for n, end in ends.items()}
-    others = judge({str(n): _comparison(one, other, *both) for n, both in _both(one.arms, other_pairs).items()})
+    others = {currency: _judged_at_own_cost(one, one.curves[currency], pairs) for currency in OTHERS}
     judged = {}
     for name, verdict in found.items():
         left_out = leave_one_out(comparisons, name) if verdict.seeds > 2 else ()
-        seeds = {f"without seed {seed}": v for seed, v in zip(first.seeds, left_out, strict=False)}
-        shaky = flips({"": verdict} | ({"at equal serial passes": others[name]} if name in others else {}) | seeds)
+        seeds = {f"without seed {seed}": v for seed, v in zip(curves.seeds, left_out, strict=False)}
+        ledgers = {f"at equal {currency}": by[name] for currency, by in others.items() if name in by}
+        shaky = flips({"": verdict} | ledgers | seeds)
         judged[int(name)] = (verdict, () if verdict.kind == "void" else tuple(shaky))
     return judged
+
+
+def _judged_at_own_cost(one: Measured, curves: Curves, arms: Iterable[int]) -> dict[str, Verdict]:
+    """Verdicts where each arm is compared at what it costs itself in another currency."""
+    ends = {n: one.target(OWN_COST, curves, n) for n in arms}
+    pairs = {n: (curves.at(n, end), curves.at(COMPARATOR, end)) for n, end in ends.items()}
+    return judge({str(n): _comparison(one, curves, *both) for n, both in _both(one.arms, pairs).items()})
 
 
 def _both(arms: Sequence[Arm], pairs: Pairs) -> dict[int, tuple[At, At]]:

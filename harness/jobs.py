@@ -14,7 +14,7 @@ from harness import wants
 from harness.alphabet import Alphabet
 from harness.grammar import Grammar
 from harness.meter import Ledger
-from harness.problem import Completion, Problem, Role, Special, Text, shown
+from harness.problem import ACCESS, Completion, Problem, Role, Special, Text, shown
 from harness.rows import Feed, Manner
 from harness.trace import Trace
 from harness.wants import Solver
@@ -22,7 +22,6 @@ from harness.wants import Solver
 Oracle = Callable[[Any], Any]  # answers Judge, Reveal and Foresee
 Referee = Callable[[Any], Any]  # answers Check, Canonical and Forms, from the question and the task alone
 Library = Callable[[wants.Examples], tuple[Problem, ...]]
-ACCESS = ("none", "checker", "oracle")  # what a search may use beside the model, from little to all
 
 
 def no_examples(want: wants.Examples) -> tuple[Problem, ...]:

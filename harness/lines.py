@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from harness.jobs import ACCESS, Outcome
+from harness.jobs import Outcome
 from harness.meter import CLASSES, Ledger
-from harness.problem import FATES, ROLES, Answer, Document, Problem, Tree
+from harness.problem import ACCESS, FATES, ROLES, Answer, Document, Problem, Tree
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
 from harness.trace import FACTS, Trace

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from harness import storage
-from harness.comparison import COMPARATOR, Currency, Curves, Measured, measured
+from harness.comparison import Measured, measured
+from harness.curves import COMPARATOR, Currency, Curves
 from harness.figures import REFERENCE, STYLE, figure_of, files_of, look_of
 from harness.grid import Cell, Grid
 from harness.records import Record

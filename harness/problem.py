@@ -11,6 +11,7 @@ from typing import Literal
 
 Role = Literal["prompt", "thought", "answer"]
 ROLES: tuple[Role, ...] = ("prompt", "thought", "answer")
+ACCESS = ("none", "checker", "oracle")  # what a search may use beside the model, from little to all
 
 
 @dataclass(frozen=True, slots=True)

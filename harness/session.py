@@ -19,8 +19,8 @@ from harness.backbone import Backbone
 from harness.beams import Beams
 from harness.decoder import Decoder
 from harness.instant import Instant
-from harness.jobs import ACCESS, Fiber, Job, Live, Outcome, Turn, Waiting
-from harness.problem import ROLES, Text
+from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
+from harness.problem import ACCESS, ROLES, Text
 from harness.rows import Feed, Manner
 from harness.sampling import UNSCORED, barred, likelihood
 from harness.stream import encode

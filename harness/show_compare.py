@@ -15,7 +15,8 @@ from rich.table import Table
 from harness import registry
 from harness.compare import Compared
 from harness.comparison import Row
-from harness.grid import Cell, Cost, Grid, key_of
+from harness.grid import Cell, Grid, key_of
+from harness.grid_cost import Cost
 from harness.show import console, to_stderr
 from harness.tables import sentences, shown
 from harness.workers import Done
@@ -87,7 +88,7 @@ def plan_json(grid: Grid, cost: Cost, present: int, workers: int) -> dict[str, A
     return {
         "suite": grid.suite.name, "runs": len(grid.cells), "present": present, "missing": cost.runs, "learners": cost.learners,
         "training_flops": cost.training_flops, "minutes": cost.seconds / 60 / workers, "workers": workers,
-        "disk_bytes": cost.disk_bytes, "left_out": list(grid.left_out),
+        "disk_bytes": cost.disk_bytes, "left_out": [line for _, line in grid.left_out],
     }  # fmt: skip
 
 

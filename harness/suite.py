@@ -1,25 +1,16 @@
 """Suites: which arms are compared on which task, at which budgets and seeds, and what was declared before the run.
 
-A suite is a TOML file, or what `compare`'s options say. Knows names and settings as typed; makes no spec and runs nothing.
+Knows names and settings as typed; reads no file, makes no spec and runs nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from harness.settings import unknown
-
 Settings = Mapping[str, Any]
-SHARED = ("seeds", "fewer_seeds", "train_flops", "problems", "validation", "infer", "with_family")
-DEFAULTS = Path(__file__).parent / "defaults.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +51,13 @@ class Primary:
 class Block:
     """One task's part of a suite.
 
-    seeds: at every budget, or at the headline with fewer_seeds elsewhere; infer: places of the comparison, as multiples of what
-    the baseline costs (x1, x2, ..) or flops:1e7, none: each arm's own cost; validation: problems on which points are chosen.
+    name: of its tables, the suite's where that has no other block; seeds: at every budget, or at the headline with fewer_seeds
+    elsewhere; infer: places of the comparison, as multiples of x1 (see `harness.foreseen`), or numbers: flops:1e7, passes:12,
+    tokens:40; none: each arm's own cost; validation: problems on which points are chosen.
     """
 
     task: str
+    name: str
     arms: Sequence[Arm]
     train_flops: Sequence[float]
     seeds: Sequence[int]
@@ -95,154 +88,26 @@ class Suite:
     blocks: Sequence[Block]
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A suite as TOML has it: what stands at the top is every block's default."""
+def part_of(suite: Suite, *, task: str | None = None, seeds: str | None = None) -> Suite:
+    """The blocks of a task, at some of their seeds: a comparison may be made in parts. ValueError names the legal ones."""
+    tasks = list(dict.fromkeys(block.task for block in suite.blocks))
+    if task is not None and task not in tasks:
+        raise ValueError(f"--task: suite {suite.name} has no block of {task!r}; it has {', '.join(tasks)}")
+    wanted = None if seeds is None else seeds_of(seeds)
 
-    name: str
-    block: list[dict[str, Any]]
-    seeds: Any = None
-    fewer_seeds: Any = None
-    train_flops: Any = None
-    problems: int | None = None
-    validation: int = 500
-    settings: dict[str, Any] = {}
-    infer: list[str] = []
-    with_family: bool = True
-    arm: list[dict[str, Any]] = []
+    def kept(of: Sequence[int]) -> list[int]:
+        return [seed for seed in of if wanted is None or seed in wanted]
 
-
-def family_arms() -> list[Arm]:
-    """The comparator family of `defaults.toml`."""
-    declared = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["family"]
-    return [_arm(one | {"family": True}, "family") for one in declared]
-
-
-def suite_of(
-    task: str,
-    *,
-    strategies: str | None = None,
-    settings: Settings | None = None,
-    family: bool | None = None,
-    seeds: str | None = None,
-    train_flops: str | None = None,
-    infer: str | None = None,
-    problems: str | None = None,
-    validation: int | None = None,
-) -> Suite:
-    """The suite that options ask for, under the task's name. ValueError names the option."""
-    names = list(suiting(task, settings or {})) if strategies is None else [s.strip() for s in strategies.split(",") if s.strip()]
-    if not names:
-        raise ValueError("--strategies: names none; legal: names of `list`, separated by commas")
-    if any(key.startswith("strategy.") for key in settings or {}):
-        raise ValueError("--set: strategy settings differ from arm to arm; write them into a --suite FILE, arm by arm")
-    count = None if problems is None else int(numbers(problems, "--problems")[0])
-    block = Block(
-        task=task, arms=[Arm(strategy=name) for name in names], settings=settings or {}, problems=count,
-        train_flops=default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
-        seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500,
-        with_family=strategies is None if family is None else family,
-    )  # fmt: skip
-    return Suite(name=re.sub(r"[^A-Za-z0-9_.-]+", "_", task).strip("_.") or "task", blocks=[block])
-
-
-def suiting(task: str, settings: Settings) -> Sequence[str]:
-    """Strategies that suit a task as they are."""
-    from harness.registry import names
-    from harness.spec import make_spec
-
-    def suits(name: str) -> bool:
-        try:
-            make_spec(strategy=name, task=task, settings=dict(settings))
-        except ValueError:
-            return False
-        return True
-
-    return [name for name in names("strategy") if suits(name)]
-
-
-def default_flops(task: str) -> list[float]:
-    """The task's own budget."""
-    from harness.spec import make_spec
-
-    baseline = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["baseline"]
-    return [make_spec(strategy=baseline, task=task).train.flops]
-
-
-def places_of(words: str | Sequence[str], option: str = "--infer") -> list[str]:
-    """Places of a comparison: x1, x2.5, flops:1e7."""
-    given = [w.strip() for w in words.split(",") if w.strip()] if isinstance(words, str) else list(words)
-    for word in given:
-        number = word[1:] if word.startswith("x") else word.removeprefix("flops:") if word.startswith("flops:") else ""
-        try:
-            legal = float(number) > 0
-        except ValueError:
-            legal = False
-        if not legal:
-            raise ValueError(f"{option}: expected places such as x1,x2,x4 or flops:1e7, got {word!r}")
-    return given
-
-
-def shipped() -> dict[str, Path]:
-    """The suites that come with the harness, by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
-
-
-def read_suite(path: Path) -> Suite:
-    """The suite in a TOML file, or of one of the names in harness/suites; ValueError says what is wrong with it."""
-    path = shipped().get(str(path), path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        found = msgspec.convert(content, _File)
-    except OSError as error:
-        legal = f"a TOML file, or one of {', '.join(shipped())}"
-        raise ValueError(f"--suite: cannot read {path}: {error.strerror}; legal: {legal}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ValueError(f"--suite: {path}: {error}") from None
-    shared = {name: getattr(found, name) for name in SHARED}
-    blocks = [_block(shared | block, found, f"{path}: block {number}") for number, block in enumerate(found.block, 1)]
-    if not blocks:
-        raise ValueError(f"--suite: {path}: no [[block]]; each names a task and its arms")
-    return Suite(name=found.name, blocks=blocks)
-
-
-def _block(facts: dict[str, Any], file: _File, where: str) -> Block:
-    """One block, from its facts over the file's."""
-    legal = ("task", "arm", "strategies", "settings", "primary", *SHARED)
-    for key in facts:
-        if key not in legal:
-            raise ValueError(f"--suite: {where}: {unknown('key', key, legal)}")
-    if "task" not in facts:
-        raise ValueError(f"--suite: {where}: names no task")
-    arms = [
-        _arm(one, where) for one in [*({"strategy": s} for s in facts.get("strategies", ())), *file.arm, *facts.get("arm", ())]
+    blocks = [
+        dataclasses.replace(
+            block, seeds=kept(block.seeds), fewer_seeds=None if block.fewer_seeds is None else kept(block.fewer_seeds)
+        )
+        for block in suite.blocks
+        if task in (None, block.task)
     ]
-    if not arms:
-        raise ValueError(f"--suite: {where}: has no arm; give strategies = [..] or [[block.arm]]")
-    primary = facts.get("primary")
-    return Block(
-        task=str(facts["task"]), arms=arms, train_flops=numbers(facts["train_flops"], f"{where}: train_flops"),
-        seeds=seeds_of(facts["seeds"], f"{where}: seeds"),
-        fewer_seeds=None if facts["fewer_seeds"] is None else seeds_of(facts["fewer_seeds"], f"{where}: fewer_seeds"),
-        problems=facts["problems"], validation=facts["validation"], settings=file.settings | facts.get("settings", {}),
-        infer=places_of(facts["infer"], f"{where}: infer"), with_family=facts["with_family"],
-        primary=None if primary is None else _converted(primary, Primary, f"{where}: primary"),
-    )  # fmt: skip
-
-
-def _arm(facts: Mapping[str, Any], where: str) -> Arm:
-    return _converted(facts, Arm, f"{where}: arm")  # type: ignore[no-any-return]
-
-
-def _converted(facts: Mapping[str, Any], kind: type[Any], where: str) -> Any:
-    """A dataclass from a table; ValueError for a key or a value that it does not have."""
-    for key in facts:
-        legal = [f.name for f in dataclasses.fields(kind)]
-        if key not in legal:
-            raise ValueError(f"--suite: {where}: {unknown('key', key, legal)}")
-    try:
-        return msgspec.convert(facts, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"--suite: {where}: {error}") from None
+    if not all(block.seeds for block in blocks):
+        raise ValueError(f"--seeds: {seeds!r} has none of the suite's seeds; give some of {list(suite.blocks[0].seeds)}")
+    return dataclasses.replace(suite, blocks=blocks)
 
 
 def seeds_of(given: Any, option: str = "--seeds") -> list[int]:
@@ -256,16 +121,4 @@ def seeds_of(given: Any, option: str = "--seeds") -> list[int]:
         found += range(int(first), int(last or first) + 1)
     if len(set(found)) != len(found):
         raise ValueError(f"{option}: a seed is named twice in {given!r}")
-    return found
-
-
-def numbers(given: Any, option: str) -> list[float]:
-    """Positive numbers from a list, or from words such as 1e11,3e11."""
-    words = given if isinstance(given, list) else str(given).split(",")
-    try:
-        found = [float(word) for word in words]
-    except (TypeError, ValueError):
-        found = []
-    if not found or any(not 0 <= x < float("inf") for x in found):
-        raise ValueError(f"{option}: expected one or more numbers such as 3e11 or 1e11,3e11, got {given!r}")
     return found

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.jobs import ACCESS
 from harness.meter import CLASSES
 from harness.pools import Pool, curves, weighted_majority_at
+from harness.problem import ACCESS
 from harness.stats import Estimate, ratio, share
 
 Line = dict[str, Any]

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from harness import storage
-from harness.comparison import Curves, Measured, measured
+from harness.comparison import Measured, measured
+from harness.curves import Curves
 from harness.figures import STYLE, figure_of, files_of, look_of
 from harness.grid import Cell, Grid
 from harness.plots import SCALE, log_axis, point_of
 from harness.records import Record, folder_name
 from harness.registry import short_name
-from harness.suite import Arm, Block, Settings, Suite, default_flops, numbers, seeds_of
+from harness.suite import Arm, Block, Settings, Suite, seeds_of
+from harness.suite_file import default_flops, numbers
 
 WIDE = 30.0  # times the least value: a range that is drawn on a log axis
 BUDGET = "train.flops"
@@ -58,11 +60,11 @@ def sweep_suite(
     if key == BUDGET:
         budgets, arms = numbers(",".join(values), "--over"), [Arm(strategy=strategy, name=short_name(strategy), settings=own)]
     count = None if problems is None else int(numbers(problems, "--problems")[0])
+    name = "-".join(folder_name(part) for part in ("sweep", short_name(task), short_name(strategy), key))
     block = Block(
-        task=task, arms=arms, settings=shared, problems=count, train_flops=budgets, seeds=seeds_of(seeds or "0-2"),
+        task=task, name=name, arms=arms, settings=shared, problems=count, train_flops=budgets, seeds=seeds_of(seeds or "0-2"),
         with_family=family,
     )  # fmt: skip
-    name = "-".join(folder_name(part) for part in ("sweep", short_name(task), short_name(strategy), key))
     return Suite(name=name, blocks=[block])
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import storage
-from harness.comparison import At, Row
-from harness.jobs import ACCESS
+from harness.comparison import Row
+from harness.curves import At
+from harness.problem import ACCESS
 from harness.stats import t_interval
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _sentence(row: Row) -> str:
     difference = unit.interval(facts["difference"], facts["difference_low"], facts["difference_high"], signed=True)
     seeds = f"{row.verdict.seeds} seed{'s' if row.verdict.seeds != 1 else ''}"
     end = f"{row.verdict.kind}, {row.verdict.reason}"
-    flips = f"; it flips {facts['hangs_on']}" if facts["flips"] else ""
+    flips = f"; it flips {facts['flips']}" if facts["flips"] else ""
     return f"{where}, {against}: {difference} {unit.name} over {seeds} ({end}{flips})."
 
 

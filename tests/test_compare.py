@@ -17,7 +17,7 @@ from harness import locks, workers
 from harness.cli import main
 from harness.grid import grid_of
 from harness.locks import Busy, alone
-from harness.suite import suite_of
+from harness.suite_file import suite_of
 from harness.workers import Making, make_all
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}

@@ -27,9 +27,11 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
     return {
         "metrics": {name: {"value": score, "low": score, "high": score, "n": 100, "floor": floor}},
         "infer": {
-            "flops_per_problem": {"total": flops, "p50": flops, "p95": flops}, "serial_passes_per_problem": passes or flops / 10,
-            "text_tokens_per_problem": 3.0, "woven_tokens_per_problem": 0.0,
+            "flops_per_problem": {"total": flops, "p50": flops, "p95": flops, "quadratic": 2 * flops, "non_embedding": flops / 2},
+            "serial_passes_per_problem": passes or flops / 10, "text_tokens_per_problem": flops / 20,
+            "woven_tokens_per_problem": 1.0, "unit_flops": 100.0,
         },
+        "timing": {},
         "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs}, "search": None, "access": "none",
         "by_difficulty": [
             {"difficulty": d, "headline": d < 3, "metrics": {name: {"value": score + 0.1 * (2 - d)}}} for d in (1, 2, 3)
@@ -40,7 +42,7 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
 def rows_of(curves, *, arms=None, seeds=SEEDS, missing=(), **fields):
     """curves: (arm, point) -> (test score, validation score or None, FLOPs[, serial passes]) of a seed's record, by formula."""
     arms = arms or [*FAMILY, Arm(strategy="idea")]
-    suite = Suite(name="t", blocks=[Block(task="toy", arms=arms, train_flops=[1e9], seeds=list(seeds), **fields)])
+    suite = Suite(name="t", blocks=[Block(task="toy", name="toy", arms=arms, train_flops=[1e9], seeds=list(seeds), **fields)])
     found = {}
     for (arm, point), how in curves.items():
         for seed in seeds:
@@ -91,6 +93,22 @@ def test_places_are_multiples_of_the_baselines_cost():
     rows = [r for r in rows_of(CURVES, infer=["x1", "x2", "x8"]) if r.arm.strategy == "idea"]
     assert [r.target for r in rows] == [100.0, 200.0, 800.0] and [r.at is None for r in rows] == [True, False, False]
     assert rows[2].at.cost == 200.0 and rows[2].comparator.cost == 300.0
+
+
+def test_places_of_other_currencies():
+    """Passes are a tenth of the FLOPs, tokens a twentieth and one; each place has what it names on the scale of its curve."""
+    rows = [r for r in rows_of(CURVES, infer=["passes:20", "tokens:16", "flops:300"]) if r.arm.strategy == "idea"]
+    assert [r.target for r in rows] == [20.0, 16.0, 300.0]
+    assert [r.at.cost for r in rows] == [20.0, 11.0, 200.0]
+    assert [r.comparator.cost for r in rows] == [20.0, 16.0, 300.0]
+
+
+def test_a_unit_that_no_record_knows_is_the_comparators_cheapest_point():
+    rows = rows_of(CURVES, infer=["x2"])
+    for by in rows[0].one.curves["flops"].records.values():
+        for one in by.values():
+            one["infer"]["unit_flops"] = None
+    assert rows[0].one.unit_flops == 100.0
 
 
 @pytest.mark.parametrize(
@@ -153,7 +171,7 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
 
 def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
     arms = [*FAMILY, Arm(strategy="reasoning_tokens", points={"n": [1, 2]})]
-    suite = Suite(name="t", blocks=[Block(task="toy", arms=arms, train_flops=[1e9, 2e9], seeds=[0, 1])])
+    suite = Suite(name="t", blocks=[Block(task="toy", name="toy", arms=arms, train_flops=[1e9, 2e9], seeds=[0, 1])])
     found = {}
     for flops in (1e9, 2e9):
         for arm, point, score, cost in (

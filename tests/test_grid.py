@@ -9,14 +9,24 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.grid import cost_of, grid_of, points_of
-from harness.suite import Arm, Block, Suite, family_arms, read_suite, seeds_of, shipped, suite_of
+from harness.grid import grid_of, points_of
+from harness.grid_cost import cost_of
+from harness.suite import Arm, Block, Suite, seeds_of
+from harness.suite_file import family_arms, read_suite, shipped, suite_of
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
 
 
 def block(*arms, **fields):
-    given = {"task": "arithmetic", "train_flops": [1e8], "seeds": [0, 1], "settings": TINY, "with_family": False, "problems": 8}
+    given = {
+        "task": "arithmetic",
+        "name": "t",
+        "train_flops": [1e8],
+        "seeds": [0, 1],
+        "settings": TINY,
+        "with_family": False,
+        "problems": 8,
+    }
     return Block(arms=arms, **given | fields)
 
 
@@ -67,7 +77,7 @@ def test_the_family_has_the_baseline_once_and_leaves_out_what_does_not_suit():
     wide = grid(
         block(Arm(strategy="reasoning_tokens"), with_family=True, settings={**TINY, "model.width": 8190, "model.heads": 2})
     )
-    assert any("wide x2 is left out" in line for line in wide.left_out)
+    assert any("wide x2 is left out" in line for _, line in wide.left_out)
 
 
 def test_dials_of_asking_are_searched_where_places_are_wanted():

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import cli, main
 from harness.grid import grid_of
-from harness.suite import read_suite
+from harness.suite_file import read_suite
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
