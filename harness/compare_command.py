@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness import show_compare
 from harness.compare import Compared, compare, read
-from harness.comparison import compared
-from harness.grid import Cell, Grid, grid_of
+from harness.comparison import Measured, Row, measured, rows_of
+from harness.comparison_files import write
+from harness.grid import Grid, grid_of
 from harness.grid_cost import cost_of
 from harness.plots import draw
-from harness.records import Record
 from harness.show import to_stderr
 from harness.suite import Suite
-from harness.tables import write
 from harness.workers import Making
 
-Pictures = Callable[[Grid, Mapping[Cell, Record], Path], list[Path]]
+Pictures = Callable[[Sequence[Measured], Path], list[Path]]
 
 
 def compare_suite(
@@ -46,14 +45,22 @@ def compare_suite(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the workers, before they import anything
     with show_compare.Display(grid) as display:
         found = compare(grid, present, missing, cost, how, workers=count, watcher=display)
-    rows = compared(grid, found.records)
-    paths = []
-    for number, block in enumerate(suite.blocks):
-        mine = [row for row in rows if row.one.number == number]
-        if mine:
-            paths += write(mine, how.results / "tables", block.name, notes=_notes(number, grid, found))
-    paths += pictures(grid, found.records, how.results / "plots" / suite.name)
+    rows, paths = write_all(grid, found, how.results, pictures)
     return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)
+
+
+def write_all(grid: Grid, found: Compared, results: Path, pictures: Pictures = draw) -> tuple[list[Row], list[Path]]:
+    """A comparison's pictures and tables, block by block, from records alone; rows and paths."""
+    every, rows, paths = measured(grid, found.records), list[Row](), list[Path]()
+    for number in range(len(grid.suite.blocks)):
+        mine = [one for one in every if one.number == number]
+        if mine:
+            drawn = pictures(mine, results / "plots" / grid.suite.name)
+            said = [row for one in mine for row in rows_of(one)]
+            notes = _notes(number, grid, found)
+            paths += [*drawn, *write(said, mine, results, suite=grid.suite.name, plots=drawn, notes=notes)]
+            rows += said
+    return rows, paths
 
 
 def _notes(number: int, grid: Grid, found: Compared) -> list[str]:

@@ -59,6 +59,11 @@ class Measured:
         known = [float(unit) for unit in units if unit is not None]
         return min(known) if known else curves.hulls[COMPARATOR].corners[0].flops
 
+    def unit_of(self, place: str) -> str:
+        """What costs are counted in at a place."""
+        currency = currency_of(place)
+        return "FLOPs" if currency == PRIMARY else currency
+
     def target(self, place: str, curves: Curves, arm: int) -> float:
         """What a problem may cost at a place: a multiple of x1, a number of the place's currency, or the arm's own cost."""
         if place == OWN_COST:
@@ -127,11 +132,6 @@ def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
     return every
 
 
-def compared(grid: Grid, found: Mapping[Cell, Record]) -> list[Row]:
-    """Rows by block, budget, place and arm."""
-    return [row for one in measured(grid, found) for row in _rows(one)]
-
-
 def _records(
     grid: Grid, found: Mapping[Cell, Record], number: int, train_flops: float
 ) -> dict[tuple[int, str, str], dict[int, Record]]:
@@ -144,7 +144,7 @@ def _records(
     return mine
 
 
-def _rows(one: Measured) -> list[Row]:
+def rows_of(one: Measured) -> list[Row]:
     """Rows of one budget: a Holm family for each place."""
     rows: list[Row] = []
     for place in one.block.infer or (OWN_COST,):

@@ -63,7 +63,7 @@ class Gains:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class Candidate:
     """What an arm scores, what its training costs once, and what each question costs."""
 
     name: str
@@ -115,7 +115,9 @@ def gains(seeds: Sequence[SeedCurve], *, higher_is_better: bool) -> Gains:
     return Gains(by_seed=found, median=median, interval=Gain(low=low, high=high) if len(seeds) > 1 else None)
 
 
-def winner_by_questions(arms: Sequence[Arm], questions: Sequence[float], *, wanted: float, higher_is_better: bool) -> Winners:
+def winner_by_questions(
+    arms: Sequence[Candidate], questions: Sequence[float], *, wanted: float, higher_is_better: bool
+) -> Winners:
     """The cheapest arm by train_flops + Q question_flops that scores `wanted` or better, at each number Q of questions."""
     numbers = (*questions, *(arm.train_flops for arm in arms), *(arm.question_flops for arm in arms))
     if len({arm.name for arm in arms}) < len(arms) or not all(0 <= x < math.inf for x in numbers):
@@ -127,7 +129,7 @@ def winner_by_questions(arms: Sequence[Arm], questions: Sequence[float], *, want
     return Winners(total_flops=totals, winners=winners, changes=tuple(changes))
 
 
-def _changes(arms: Sequence[Arm]) -> list[tuple[float, str]]:
+def _changes(arms: Sequence[Candidate]) -> list[tuple[float, str]]:
     """The lower envelope of the arms' straight lines over the number of questions."""
     changes: list[tuple[float, str]] = []
     now, rivals = 0.0, [(arm.train_flops, arm.question_flops, arm) for arm in arms]

@@ -1,23 +1,21 @@
 """The comparison in pictures: scores against what asking costs, and against what training cost.
 
-results/plots/NAME/TASK-BUDGET-flops.svg and .png, TASK-BUDGET-passes, TASK-learning. Knows curves; judges nothing.
+results/plots/SUITE/NAME-BUDGET-flops.svg and .png, NAME-BUDGET-passes, NAME-learning. Knows curves; judges nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import storage
-from harness.comparison import Measured, measured
+from harness.comparison import Measured
 from harness.curves import COMPARATOR, Currency, Curves
 from harness.figures import REFERENCE, STYLE, figure_of, files_of, look_of
-from harness.grid import Cell, Grid
-from harness.records import Record
 from harness.registry import short_name
 from harness.stats import t_interval
 from harness.suite import Arm
@@ -29,21 +27,18 @@ AXES: dict[Currency, tuple[str, str]] = {
 SCALE = {True: ("right answers (%)", 100.0), False: ("nats a token, lower is better", 1.0)}
 
 
-def draw(grid: Grid, found: Mapping[Cell, Record], folder: Path) -> list[Path]:
-    """All pictures of a comparison, written into a folder."""
+def draw(every: Sequence[Measured], folder: Path) -> list[Path]:
+    """All pictures of a block, written into a folder."""
     import matplotlib
 
     files: dict[str, bytes] = {}
-    every = measured(grid, found)
     with matplotlib.rc_context(STYLE):
         for one in every:
             for currency, (short, label) in AXES.items():
-                name = f"{short_name(one.block.task)}-{one.train_flops:.3g}-{short}"
+                name = f"{one.block.name}-{one.train_flops:.3g}-{short}"
                 files |= files_of(_against_cost(one, one.curves[currency], label), name)
-        for number in dict.fromkeys(one.number for one in every):
-            mine = [one for one in every if one.number == number]
-            if len(mine) > 1:
-                files |= files_of(_learning(mine), f"{short_name(mine[0].block.task)}-learning")
+        if len(every) > 1:
+            files |= files_of(_learning(every), f"{every[0].block.name}-learning")
     return storage.replace_files(folder, files)
 
 

@@ -18,7 +18,8 @@ from harness.comparison import Row
 from harness.grid import Cell, Grid, key_of
 from harness.grid_cost import Cost
 from harness.show import console, to_stderr
-from harness.tables import sentences, shown
+from harness.tables import shown
+from harness.wording import sentences
 from harness.workers import Done
 
 COLUMNS = ("arm", "FLOPs a problem", "score [95%]", "comparator", "difference [95%]", "verdict")

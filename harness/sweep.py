@@ -6,19 +6,18 @@ and curves; makes no run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import storage
-from harness.comparison import Measured, measured
+from harness.comparison import Measured
 from harness.curves import Curves
 from harness.figures import STYLE, figure_of, files_of, look_of
-from harness.grid import Cell, Grid
 from harness.plots import SCALE, log_axis, point_of
-from harness.records import Record, folder_name
+from harness.records import folder_name
 from harness.registry import short_name
 from harness.suite import Arm, Block, Settings, Suite, seeds_of
 from harness.suite_file import default_flops, numbers
@@ -68,11 +67,10 @@ def sweep_suite(
     return Suite(name=name, blocks=[block])
 
 
-def draw_sweep(grid: Grid, found: Mapping[Cell, Record], folder: Path, key: str, values: Sequence[str]) -> list[Path]:
+def draw_sweep(every: Sequence[Measured], folder: Path, key: str, values: Sequence[str]) -> list[Path]:
     """Score by value, and by what a value costs when asked; a pair of panels for each budget (one for all, over the budget)."""
     import matplotlib
 
-    every = measured(grid, found)
     files: dict[str, bytes] = {}
     with matplotlib.rc_context(STYLE):
         if key == BUDGET:

@@ -1,30 +1,25 @@
-"""The comparison as tables (Markdown, CSV, LaTeX, HTML) and sentences. Knows rows; reads no record and judges nothing.
-
-results/tables/NAME.md, NAME.csv, NAME.tex, NAME.html, and the same of NAME-difficulty
-"""
+"""The main table of a comparison, as numbers and as people read it, and the scores by difficulty. Knows rows; judges nothing."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import storage
 from harness.comparison import Row
 from harness.curves import At
 from harness.problem import ACCESS
 from harness.stats import t_interval
+from harness.wording import Unit, count
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = (
-    "task", "training FLOPs", "place", "arm", "score [95%]", "floor", "comparator", "difference [95%]", "p (Holm)", "verdict",
-    "detectable", "flips", "FLOPs a problem", "realised / target", "serial passes", "text tokens", "woven tokens",
-    "supervised tokens", "coverage", "gap", "access", "seeds",
+    "task", "training FLOPs", "place", "arm", "point", "score [95%]", "floor", "comparator", "difference [95%]", "p (Holm)",
+    "verdict", "detectable", "flips", "FLOPs a problem", "p50", "p95", "realised / target", "serial passes", "text tokens",
+    "woven tokens", "supervised tokens", "coverage", "selected", "gap", "access", "seeds",
 )  # fmt: skip
 
 
@@ -115,17 +110,18 @@ def shown(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _words(row: Row, facts: dict[str, Any]) -> dict[str, str]:
-    unit = _Unit(row.higher_is_better)
+    unit = Unit(row.higher_is_better)
     score = "infeasible" if row.at is None else unit.interval(facts["score"], facts["score_low"], facts["score_high"])
     difference = unit.interval(facts["difference"], facts["difference_low"], facts["difference_high"], signed=True)
     verdict = facts["verdict"] or ("comparator" if row.arm.family else "-")
     reason = f" ({facts['reason']})" if facts["verdict"] in ("void", "inconclusive") else ""
-    share = facts["flops"] / row.target if row.at is not None and row.target else None
+    spent = facts["flops"] / row.target if row.at is not None and row.target else None
     return {
         "task": row.task,
         "training FLOPs": f"{row.train_flops:.3g}",
         "place": row.place,
         "arm": row.arm.label,
+        "point": facts.get("point") or "-",
         "score [95%]": score,
         "floor": unit.one(row.floor),
         "comparator": unit.one(facts["comparator_score"]),
@@ -134,61 +130,20 @@ def _words(row: Row, facts: dict[str, Any]) -> dict[str, str]:
         "verdict": f"{verdict}{reason}",
         "detectable": unit.one(facts["detectable"]),
         "flips": facts["flips"] or "-",
-        "FLOPs a problem": _count(facts["flops"]),
-        "realised / target": "-" if share is None else f"{share:.2f}",
-        "serial passes": _count(facts["serial_passes"]),
-        "text tokens": _count(facts["text_tokens"]),
-        "woven tokens": _count(facts["woven_tokens"]),
-        "supervised tokens": _count(facts["supervised_tokens"]),
+        "FLOPs a problem": count(facts["flops"]),
+        "p50": count(facts["p50_flops"]),
+        "p95": count(facts["p95_flops"]),
+        "realised / target": "-" if spent is None else f"{spent:.2f}",
+        "serial passes": count(facts["serial_passes"]),
+        "text tokens": count(facts["text_tokens"]),
+        "woven tokens": count(facts["woven_tokens"]),
+        "supervised tokens": count(facts["supervised_tokens"]),
         "coverage": unit.one(facts["coverage"]),
+        "selected": unit.one(facts["selected"]),
         "gap": unit.one(facts["gap"]),
         "access": facts["access"] or "-",
         "seeds": str(facts["seeds"] or 0),
     }
-
-
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-class _Unit:
-    """How scores are written: percent, or nats."""
-
-    def __init__(self, is_share: bool) -> None:
-        self._times, self._form, self._end = (100, ".1f", "%") if is_share else (1, ".4f", "")
-        self.name = "points" if is_share else "nats"
-
-    def one(self, value: float | None) -> str:
-        return "-" if value is None else f"{value * self._times:{self._form}}{self._end}"
-
-    def interval(self, value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
-        if value is None:
-            return "-"
-        sign = "+" if signed else ""
-        end = "" if signed else self._end
-        middle = f"{value * self._times:{sign}{self._form}}{end}"
-        if low is None or high is None:
-            return middle
-        return f"{middle} [{low * self._times:{sign}{self._form}}, {high * self._times:{sign}{self._form}}]"
-
-
-def sentences(rows: Sequence[Row]) -> list[str]:
-    """One sentence a result, with its interval."""
-    return [_sentence(row) for row in rows if row.verdict is not None and row.at is not None and row.comparator is not None]
-
-
-def _sentence(row: Row) -> str:
-    facts, unit = _facts(row), _Unit(row.higher_is_better)
-    assert row.verdict is not None and row.at is not None
-    where = f"On {row.task} after {row.train_flops:.3g} training FLOPs, at {facts['flops']:.3g} FLOPs a problem"
-    against = (
-        f"{row.arm.label} scores {unit.one(facts['score'])}, plain training and asking {unit.one(facts['comparator_score'])}"
-    )
-    difference = unit.interval(facts["difference"], facts["difference_low"], facts["difference_high"], signed=True)
-    seeds = f"{row.verdict.seeds} seed{'s' if row.verdict.seeds != 1 else ''}"
-    end = f"{row.verdict.kind}, {row.verdict.reason}"
-    flips = f"; it flips {facts['flips']}" if facts["flips"] else ""
-    return f"{where}, {against}: {difference} {unit.name} over {seeds} ({end}{flips})."
 
 
 def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:
@@ -197,7 +152,7 @@ def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:
 
     found = []
     for row in rows:
-        unit, cells = _Unit(row.higher_is_better), dict[str, list[float]]()
+        unit, cells = Unit(row.higher_is_better), dict[str, list[float]]()
         for record in row.records.values():
             for part in record["by_difficulty"]:
                 name = str(part["difficulty"]) if part["headline"] else f"({part['difficulty']})"
@@ -206,25 +161,3 @@ def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:
             where = {"task": row.task, "training FLOPs": f"{row.train_flops:.3g}", "place": row.place, "arm": row.arm.label}
             found.append(where | {name: unit.one(float(np.mean(values))) for name, values in cells.items()})
     return pd.DataFrame(found).fillna("-")
-
-
-def write(rows: Sequence[Row], folder: Path, name: str, *, notes: Sequence[str] = ()) -> list[Path]:
-    """All forms of the tables; notes: lines above the first, below the sentences."""
-    numbers = frame(rows).to_csv(index=False, lineterminator="\n")
-    files = _forms(name, [*sentences(rows), *notes], shown(rows)) | {f"{name}.csv": numbers}
-    difficulties = by_difficulty(rows)
-    if len(difficulties):
-        files |= _forms(f"{name}-difficulty", ["Scores by difficulty, mean over seeds."], difficulties)
-    return storage.replace_files(folder, {file: text.encode() for file, text in files.items()})
-
-
-def _forms(name: str, said: Sequence[str], table: pd.DataFrame) -> dict[str, str]:
-    """A table and the lines above it, by file."""
-    listed = "".join(f"- {line}\n" for line in said)
-    page = "".join(f"<p>{html.escape(line)}</p>\n" for line in said) + table.to_html(index=False, escape=True, border=0)
-    return {
-        f"{name}.md": f"# {name}\n\n{listed}\n{table.to_markdown(index=False, disable_numparse=True)}\n",
-        f"{name}.csv": table.to_csv(index=False, lineterminator="\n"),
-        f"{name}.tex": table.to_latex(index=False, escape=True),
-        f"{name}.html": f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(name)}</title>\n{page}\n',
-    }

@@ -41,12 +41,12 @@ class Broken(Strategy):
 
 
 def tables(results: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((results / "tables").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted((results / "tables").iterdir()) if "timing" not in path.name}
 
 
 def runs(results: Path) -> dict[str, bytes]:
     """All that is not timing, of finished runs and learners; locks and half-written files are none of it."""
-    kept = (p for p in results.rglob("*") if p.is_file() and p.name != "timing.json")
+    kept = (p for p in results.rglob("*") if p.is_file() and "timing" not in p.name)
     return {str(p.relative_to(results)): p.read_bytes() for p in kept}
 
 

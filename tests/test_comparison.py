@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.comparison import compared
+from harness.comparison import measured, rows_of
+from harness.comparison_files import write
 from harness.figures import look_of
 from harness.grid import Cell, Grid, Place
 from harness.plots import draw, looks
+from harness.rankings import leads, rankings
 from harness.registry import names
+from harness.spec import make_spec
 from harness.suite import Arm, Block, Primary, Suite
-from harness.tables import frame, sentences, shown, write
+from harness.tables import frame, shown
+from harness.wording import sentences
+from harness.worth import gain_of, questions, worth
 
 SEEDS = range(8)
 WOBBLE = dict(zip(SEEDS, (0.01, -0.02, 0.0, 0.015, -0.005, 0.02, -0.01, -0.01), strict=True))  # of a seed, in all arms alike
 FAMILY = [Arm(strategy="direct", family=True), Arm(strategy="votes", family=True, points={"n": [2]})]
+
+
+SPEC = make_spec(strategy="direct", task="arithmetic").to_json()
 
 
 def record(score, flops, *, passes=None, documents=False, epochs=None):
@@ -31,15 +40,16 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
             "serial_passes_per_problem": passes or flops / 10, "text_tokens_per_problem": flops / 20,
             "woven_tokens_per_problem": 1.0, "unit_flops": 100.0,
         },
-        "timing": {},
-        "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs}, "search": None, "access": "none",
+        "timing": {}, "spec": SPEC, "learner": "x",
+        "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs, "pretraining": None},
+        "search": None, "access": "none",
         "by_difficulty": [
             {"difficulty": d, "headline": d < 3, "metrics": {name: {"value": score + 0.1 * (2 - d)}}} for d in (1, 2, 3)
         ],
     }  # fmt: skip
 
 
-def rows_of(curves, *, arms=None, seeds=SEEDS, missing=(), **fields):
+def made_rows(curves, *, arms=None, seeds=SEEDS, missing=(), **fields):
     """curves: (arm, point) -> (test score, validation score or None, FLOPs[, serial passes]) of a seed's record, by formula."""
     arms = arms or [*FAMILY, Arm(strategy="idea")]
     suite = Suite(name="t", blocks=[Block(task="toy", name="toy", arms=arms, train_flops=[1e9], seeds=list(seeds), **fields)])
@@ -52,14 +62,14 @@ def rows_of(curves, *, arms=None, seeds=SEEDS, missing=(), **fields):
                     value = score(seed) if callable(score) else score + WOBBLE[seed]
                     cell = Cell((arm, point, seed, split), (place,))
                     found[cell] = record(value, how[2], passes=how[3] if len(how) > 3 else None, **fields.get("told", {}))
-    return compared(Grid(suite, (tuple(arms),), (), tuple(found)), found)
+    return [row for one in measured(Grid(suite, (tuple(arms),), (), tuple(found)), found) for row in rows_of(one)]
 
 
 CURVES = {(0, ""): (0.40, 0.42, 100.0), (1, "n=2"): (0.50, 0.46, 300.0), (2, ""): (0.55, None, 200.0)}
 
 
 def last(curves, **fields):
-    return rows_of(curves, **fields)[-1]
+    return made_rows(curves, **fields)[-1]
 
 
 def test_an_arm_meets_the_comparators_coin_at_its_own_cost():
@@ -90,21 +100,21 @@ def test_cheaper_than_all_is_infeasible():
 
 
 def test_places_are_multiples_of_the_baselines_cost():
-    rows = [r for r in rows_of(CURVES, infer=["x1", "x2", "x8"]) if r.arm.strategy == "idea"]
+    rows = [r for r in made_rows(CURVES, infer=["x1", "x2", "x8"]) if r.arm.strategy == "idea"]
     assert [r.target for r in rows] == [100.0, 200.0, 800.0] and [r.at is None for r in rows] == [True, False, False]
     assert rows[2].at.cost == 200.0 and rows[2].comparator.cost == 300.0
 
 
 def test_places_of_other_currencies():
     """Passes are a tenth of the FLOPs, tokens a twentieth and one; each place has what it names on the scale of its curve."""
-    rows = [r for r in rows_of(CURVES, infer=["passes:20", "tokens:16", "flops:300"]) if r.arm.strategy == "idea"]
+    rows = [r for r in made_rows(CURVES, infer=["passes:20", "tokens:16", "flops:300"]) if r.arm.strategy == "idea"]
     assert [r.target for r in rows] == [20.0, 16.0, 300.0]
     assert [r.at.cost for r in rows] == [20.0, 11.0, 200.0]
     assert [r.comparator.cost for r in rows] == [20.0, 16.0, 300.0]
 
 
 def test_a_unit_that_no_record_knows_is_the_comparators_cheapest_point():
-    rows = rows_of(CURVES, infer=["x2"])
+    rows = made_rows(CURVES, infer=["x2"])
     for by in rows[0].one.curves["flops"].records.values():
         for one in by.values():
             one["infer"]["unit_flops"] = None
@@ -144,29 +154,90 @@ def test_a_verdict_that_flips_is_told():
 def test_seeds_with_a_missing_record_are_left_out_for_all():
     row = last(CURVES, missing=[(0, 5)])
     assert set(row.at.scores) == set(SEEDS) - {5} and row.verdict.seeds == 7
-    assert rows_of(CURVES, missing=[(0, s) for s in SEEDS], arms=[*FAMILY, Arm(strategy="idea")]) != []
+    assert made_rows(CURVES, missing=[(0, s) for s in SEEDS], arms=[*FAMILY, Arm(strategy="idea")]) != []
 
 
 def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
-    rows = rows_of(CURVES)
-    paths = write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])
-    ends = (".md", ".csv", ".tex", ".html")
-    assert [p.name for p in paths] == [f"toy{end}" for end in ends] + [f"toy-difficulty{end}" for end in ends]
-    numbers = pd.read_csv(io.StringIO(paths[1].read_text()))
-    parts = pd.read_csv(io.StringIO(paths[5].read_text()))
+    rows = made_rows(CURVES)
+    given = {"suite": "t", "plots": [], "notes": ["left out: <b>x</b> & y"]}
+    paths = {p.name: p for p in write(rows, [rows[0].one], tmp_path, **given)}
+    names = [f"toy{kind}" for kind in ("", "-difficulty", "-rankings", "-worth", "-questions", "-rankings-timing")]
+    assert set(paths) == {f"{name}{end}" for name in names for end in (".md", ".csv", ".tex", ".html")} | {"toy.json"}
+    words = {name: path.read_text() for name, path in paths.items()}
+    numbers, parts = (pd.read_csv(io.StringIO(words[name])) for name in ("toy.csv", "toy-difficulty.csv"))
     assert list(parts.columns) == ["task", "training FLOPs", "place", "arm", "1", "2", "(3)"]
     assert parts.iloc[2].tolist()[3:] == ["idea", "65.0%", "55.0%", "45.0%"]
     assert numbers["score"].tolist() == pytest.approx([np.mean([x + w for w in WOBBLE.values()]) for x in (0.40, 0.50, 0.55)])
     assert numbers["difference"].iloc[2] == pytest.approx(0.1) and numbers["verdict"].iloc[2] == "better"
     (sentence,) = sentences(rows)
     assert "idea scores 55.0%" in sentence and "45.0%" in sentence and "+10.0 [" in sentence and "better" in sentence
-    assert (
-        sentence in paths[0].read_text() and "&lt;b&gt;x&lt;/b&gt;" in paths[3].read_text() and "<b>" not in paths[3].read_text()
-    )
-    assert r"55.0\%" in paths[2].read_text() and r"\begin{tabular}" in paths[2].read_text()
+    assert sentence in words["toy.md"] and "&lt;b&gt;x&lt;/b&gt;" in words["toy.html"] and "<b>" not in words["toy.html"]
+    assert r"55.0\%" in words["toy.tex"] and r"\begin{tabular}" in words["toy.tex"]
     assert frame(rows)["family"].tolist() == [True, True, False]
-    again = [path.read_bytes() for path in write(rows, tmp_path / "tables", "toy", notes=["left out: <b>x</b> & y"])]
-    assert again == [path.read_bytes() for path in paths]
+    facts = json.loads(words["toy.json"])
+    assert facts["sentences"] == [sentence] and [table["name"] for table in facts["tables"]] == names[:-1]
+    assert facts["tables"][0]["rows"][2][3] == "idea" and len(facts["runs"]) == 24
+    again = {p.name: p.read_text() for p in write(rows, [rows[0].one], tmp_path, **given)}
+    assert again == words
+
+
+def test_a_verdict_that_flips_is_said():
+    """At equal passes the comparator's votes cost nothing: the sentence and the table name what the verdict hangs on."""
+    rows = made_rows(CURVES | {(1, "n=2"): (0.80, 0.80, 300.0, 5.0), (2, ""): (0.70, None, 200.0, 20.0)})
+    (row,) = [row for row in rows if row.shaky]
+    assert "at equal serial passes" in row.shaky
+    assert "it flips at equal serial passes" in sentences([row])[0] and "serial passes" in shown([row])["flips"][0]
+
+
+def test_ranks_are_leads_at_equal_cost():
+    """An idea that leads by 10 points at equal FLOPs and trails at equal passes, beside one that is always 20 behind."""
+    arms = [*FAMILY, Arm(strategy="idea"), Arm(strategy="worse")]
+    curves = CURVES | {
+        (1, "n=2"): (0.80, 0.80, 300.0, 5.0),
+        (2, ""): (0.70, None, 200.0, 20.0),
+        (3, ""): (0.2, None, 100.0, 10.0),
+    }
+    one = made_rows(curves, arms=arms)[0].one
+    assert leads(one, "flops") == pytest.approx({2: 0.10, 3: -0.20}) and leads(one, "serial passes") == pytest.approx(
+        {2: -0.10, 3: -0.60}
+    )
+    table = rankings([one])
+    assert table["arm"].tolist() == ["idea", "worse"]
+    assert table["at equal flops"].tolist() == ["1 (+10.0)", "2 (-20.0)"]
+    assert table["at equal serial passes"].tolist() == ["1 (-10.0)", "2 (-60.0)"]
+
+
+def budgets(scores, idea):
+    """A block at budgets of 1e9 and 3e9: plain training's scores there, and an idea's at the higher one."""
+    arms = [Arm(strategy="direct", family=True), Arm(strategy="idea")]
+    block = Block(task="toy", name="toy", arms=arms, train_flops=list(scores), seeds=list(SEEDS))
+    found = {}
+    for flops, seed in itertools.product(scores, SEEDS):
+        for arm, score, split in ((0, scores[flops], "test"), (0, scores[flops], "validation"), (1, idea, "test")):
+            place = Place(block=0, arm=arm, train_flops=flops, seed=seed, point="", split=split)
+            found[Cell((flops, seed, arm, split), (place,))] = record(score, 100.0) | {
+                "train": {"spent_flops": flops, "supervised_tokens": 7, "epochs": None, "pretraining": None}
+            }
+    every = measured(Grid(Suite(name="t", blocks=[block]), (tuple(arms),), (), tuple(found)), found)
+    return [row for one in every for row in rows_of(one)], every
+
+
+@pytest.mark.parametrize("idea,text", [(0.5, "1.0x"), (0.3, "0.33x"), (0.6, "> 1.0x"), (0.2, "< 0.34x"), (0.4, "0.58x")])
+def test_compute_that_an_idea_saves(idea, text):
+    """Plain training scores 30% at 1e9 and 50% at 3e9; the idea was given 3e9."""
+    rows, every = budgets({1e9: 0.3, 3e9: 0.5}, idea)
+    found = gain_of(rows[-1], every)
+    assert found.median.text == text and len(found.by_seed) == 8
+    table = worth(rows, every)
+    assert table["arm"].tolist() == ["idea"] and table["compute-equivalent gain [95%]"][0].startswith(text)
+    assert table["seeds at 90% or above"][0] == "0 of 8" and table["two groups of seeds"][0] == "no"
+
+
+def test_the_cheapest_way_to_a_score():
+    """The idea reaches plain training's score at a third of the training budget, at the same cost a question."""
+    table = questions(budgets({1e9: 0.3, 3e9: 0.5}, 0.5)[1])
+    assert table["cheapest"].tolist()[0] == "idea after 1e+09"
+    assert table["questions"].tolist()[:2] == ["1e+03", "1e+04"] and table["FLOPs in all"].tolist()[0] == "1e+09"
 
 
 def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
@@ -184,14 +255,14 @@ def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
                 place = Place(block=0, arm=arm, train_flops=flops, seed=seed, point=point, split=split)
                 found[Cell((arm, point, seed, split, flops), (place,))] = record(score + WOBBLE[seed], cost)
     grid = Grid(suite, (tuple(arms),), (), tuple(found))
-    paths = draw(grid, found, tmp_path)
+    paths = draw(measured(grid, found), tmp_path)
     kinds = ("1e+09-flops", "1e+09-passes", "2e+09-flops", "2e+09-passes", "learning")
     assert {p.name for p in paths} == {f"toy-{kind}.{end}" for kind in kinds for end in ("png", "svg")}
     before = {p: p.read_bytes() for p in paths}
     assert all(data.startswith(b"\x89PNG") or b"<svg" in data for data in before.values())
     words = (tmp_path / "toy-1e+09-flops.svg").read_text()
     assert "comparator" in words and "reasoning_tokens" in words and "right answers" in words  # text stays text
-    draw(grid, found, tmp_path)
+    draw(measured(grid, found), tmp_path)
     assert before == {p: p.read_bytes() for p in paths}
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gains import Arm, Gain, SeedCurve, gain, gains, winner_by_questions
+from harness.gains import Candidate, Gain, SeedCurve, gain, gains, winner_by_questions
 
 BUDGETS = (1e12, 4e12, 16e12)
 
@@ -140,9 +140,9 @@ def test_what_is_no_curve(change: dict[str, object]) -> None:
         gains([], higher_is_better=True)
 
 
-def arm(name: str, train_flops: float, question_flops: float, score: float = 0.9) -> Arm:
+def arm(name: str, train_flops: float, question_flops: float, score: float = 0.9) -> Candidate:
     """One that reaches 0.8."""
-    return Arm(name=name, score=score, train_flops=train_flops, question_flops=question_flops)
+    return Candidate(name=name, score=score, train_flops=train_flops, question_flops=question_flops)
 
 
 def test_winners_by_hand() -> None:

@@ -8,6 +8,7 @@ import pytest
 from test_comparison import WOBBLE, record
 
 from harness.cli import main
+from harness.comparison import measured
 from harness.grid import Cell, Grid, Place, grid_of
 from harness.sweep import draw_sweep, sweep_suite
 
@@ -68,7 +69,7 @@ def drawn(made, folder, key, values, budgets=(1e9,)):
                 place = Place(block=0, arm=at, train_flops=budget, seed=seed, point="", split="test")
                 found[Cell((at, seed, budget), (place,))] = record(0.4 + 0.1 * at + WOBBLE[seed], 100.0 * (at + 1))
     grid = Grid(made, (tuple(block.arms),), (), tuple(found))
-    return draw_sweep(grid, found, folder, key, values)
+    return draw_sweep(measured(grid, found), folder, key, values)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""Everything that a comparison writes beside its pictures, from records alone: tables in four forms, and all of it as one JSON.
+
+results/tables/NAME.md, .csv, .tex, .html and NAME.json; NAME-difficulty, -rankings, -worth, -questions, -spending, -searchers
+alike; NAME-rankings-timing, which holds seconds and so does not repeat. Knows tables; computes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import records, storage
+from harness.comparison import Measured, Row
+from harness.line_stats import searchers, spending
+from harness.rankings import REPEATABLE, rankings
+from harness.tables import by_difficulty, frame, shown
+from harness.wording import sentences
+from harness.worth import gain_sentences, headline, questions, worth
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECONDS = "rankings-timing"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: ending of its files' names (none: the main one), what it shows, its words; numbers: for CSV, if not the words."""
+
+    ending: str
+    title: str
+    words: pd.DataFrame
+    numbers: pd.DataFrame | None = None
+
+    def name(self, comparison: str) -> str:
+        """Its files' name."""
+        return f"{comparison}-{self.ending}" if self.ending else comparison
+
+
+def tables_of(rows: Sequence[Row], every: Sequence[Measured], results: Path) -> list[Table]:
+    """All tables of a block; those that would be empty are left out."""
+    last = headline(every)
+    found = [
+        Table("", "Scores, differences to the comparator at equal cost, verdicts and ledgers", shown(rows), frame(rows)),
+        Table("difficulty", "Scores by difficulty, mean over seeds", by_difficulty(rows)),
+        Table("rankings", "Rank, and lead over the comparator, when something else is equal", rankings(every)),
+        Table("worth", "Training compute saved, and seeds that solved the task, at the headline budget", worth(rows, every)),
+        Table("questions", "The cheapest way to a score, training included, by numbers of questions", questions(every)),
+        Table("spending", "Whether harder problems cost more: Spearman's rho of FLOPs and difficulty", spending(last, results)),
+        Table(
+            "searchers",
+            "Ways to ask one checkpoint: problems that only the first / only the second got right (McNemar's exact p; it says "
+            "nothing of other training seeds)",
+            searchers(last, results),
+        ),
+        Table(SECONDS, "The same with seconds, which do not repeat", rankings(every, (*REPEATABLE, "seconds"))),
+    ]
+    return [table for table in found if len(table.words)]
+
+
+def write(
+    rows: Sequence[Row], every: Sequence[Measured], results: Path, *, suite: str, plots: Sequence[Path], notes: Sequence[str] = ()
+) -> list[Path]:
+    """Write a block's tables; notes: what they lack. Returns the paths."""
+    block, tables = every[0].block, tables_of(rows, every, results)
+    results_said = [*sentences(rows), *gain_sentences(rows, every)]
+    files: dict[str, str] = {}
+    for table in tables:
+        said = [*results_said, *notes] if not table.ending else [table.title + "."]
+        files |= _forms(table.name(block.name), said, table)
+    facts = {
+        "name": block.name,
+        "suite": suite,
+        "task": block.task,
+        "block": dataclasses.asdict(block),
+        "declared": None if block.primary is None else dataclasses.asdict(block.primary),
+        "sentences": results_said,
+        "notes": list(notes),
+        "tables": [_json(table, block.name) for table in tables if table.ending != SECONDS],
+        "plots": sorted(path.relative_to(results).as_posix() for path in plots if path.suffix == ".svg"),
+        "runs": list(_runs(every, results)),
+    }
+    files[f"{block.name}.json"] = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=list) + "\n"
+    return storage.replace_files(results / "tables", {file: text.encode() for file, text in files.items()})
+
+
+def _json(table: Table, comparison: str) -> dict[str, Any]:
+    columns = [str(column) for column in table.words.columns]
+    return {"name": table.name(comparison), "title": table.title, "columns": columns, "rows": table.words.to_numpy().tolist()}
+
+
+def _runs(every: Sequence[Measured], results: Path) -> Sequence[Mapping[str, Any]]:
+    """Where the records of the comparison lie."""
+    found = []
+    for one in every:
+        curves = one.curves["flops"]
+        for number, name in curves.names:
+            for seed, record in sorted(curves.records[name].items()):
+                folder = records.run_folder(results, records.spec_of(record)).relative_to(results).as_posix()
+                label = one.arms[number].label
+                point = name.removeprefix(label).strip(" []")
+                facts = {"folder": folder, "arm": label, "point": point, "train_flops": one.train_flops}
+                found.append(facts | {"seed": seed, "split": record["spec"]["infer"]["split"]})
+    return found
+
+
+def _forms(name: str, said: Sequence[str], table: Table) -> dict[str, str]:
+    """A table and the lines above it, by file."""
+    words = table.words
+    listed = "".join(f"- {line}\n" for line in said)
+    page = "".join(f"<p>{html.escape(line)}</p>\n" for line in said) + words.to_html(index=False, escape=True, border=0)
+    return {
+        f"{name}.md": f"# {name}\n\n{listed}\n{words.to_markdown(index=False, disable_numparse=True)}\n",
+        f"{name}.csv": (words if table.numbers is None else table.numbers).to_csv(index=False, lineterminator="\n"),
+        f"{name}.tex": words.to_latex(index=False, escape=True),
+        f"{name}.html": f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(name)}</title>\n{page}\n',
+    }
