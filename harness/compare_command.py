@@ -17,7 +17,7 @@ from harness.show import to_stderr
 from harness.suite import Suite
 from harness.workers import Making
 
-Pictures = Callable[[Sequence[Measured], Path], list[Path]]
+Pictures = Callable[[Sequence[Measured], Path, Path], list[Path]]  # of a block, into a folder, from the records in another
 
 
 def compare_suite(
@@ -55,7 +55,7 @@ def write_all(grid: Grid, found: Compared, results: Path, pictures: Pictures = d
     for number in range(len(grid.suite.blocks)):
         mine = [one for one in every if one.number == number]
         if mine:
-            drawn = pictures(mine, results / "plots" / grid.suite.name)
+            drawn = pictures(mine, results / "plots" / grid.suite.name, results)
             said = [row for one in mine for row in rows_of(one)]
             notes = _notes(number, grid, found)
             paths += [*drawn, *write(said, mine, results, suite=grid.suite.name, plots=drawn, notes=notes)]

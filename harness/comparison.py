@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness import registry
 from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, At, Currency, Curves, curves_of
 from harness.grid import Cell, Grid
 from harness.records import Record
@@ -58,6 +59,11 @@ class Measured:
         units = [r["infer"]["unit_flops"] for by in curves.records.values() for r in by.values()]
         known = [float(unit) for unit in units if unit is not None]
         return min(known) if known else curves.hulls[COMPARATOR].corners[0].flops
+
+    @property
+    def difficulty_name(self) -> str:
+        """What the task's difficulty counts."""
+        return str(registry.find("task", self.sample["spec"]["task"]["name"]).difficulty_name)
 
     def unit_of(self, place: str) -> str:
         """What costs are counted in at a place."""

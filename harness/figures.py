@@ -6,9 +6,13 @@ Knows matplotlib and the names of strategies; knows no data.
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from harness import registry
+from harness.registry import short_name
+from harness.suite import Arm
 
 # Okabe and Ito's eight, of which the yellow is too light for lines; black is kept for what all are compared with.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
@@ -44,3 +48,13 @@ def look_of(strategy: str, nth: int = 0) -> dict[str, str]:
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
     filling = (colour, "white", "0.8", "0.5")[min(nth, 3)]
     return {"color": colour, "marker": marker, "markerfacecolor": filling}
+
+
+def looks(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """A look for each arm."""
+    seen: Counter[str] = Counter()
+    found = []
+    for arm in arms:
+        found.append(look_of(short_name(arm.strategy), seen[arm.strategy]))
+        seen[arm.strategy] += 1
+    return found

@@ -11,7 +11,9 @@ from harness.runs import Plan, plan
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 
-ASKED_SHARE = 0.15  # of the rate of training's FLOPs at which answers are written, roughly (measured at xs and s)
+# Rates of asking against that of training's FLOPs, roughly (measured at xs and s): answers are written token by token, documents scored
+# in whole windows.
+ASKED_SHARE, SCORED_SHARE = 0.05, 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,10 @@ def cost_of(cells: Sequence[Cell]) -> Cost:
 
 
 def _asked_s(spec: RunSpec, made: Plan) -> float:
-    """About how long all problems take: a forward's cost for each attempt, at the rate at which tokens are written."""
-    examples = spec.train.problems_per_update
+    """About how long all problems take, each attempt by itself."""
     rate = made.flops_per_update * made.updates / made.seconds if made.seconds and made.updates else 1e10
-    attempts = _attempts(spec.strategy)
-    return spec.infer.problems * attempts * made.flops_per_update / (3 * examples) / (ASKED_SHARE * rate)
+    share = SCORED_SHARE if spec.task.kind == "documents" else ASKED_SHARE
+    return _attempts(spec.strategy) * made.asked_flops / (share * rate)
 
 
 def _attempts(strategy: Strategy) -> int:

@@ -1,34 +1,35 @@
 """The comparison in pictures: scores against what asking costs, and against what training cost.
 
-results/plots/SUITE/NAME-BUDGET-flops.svg and .png, NAME-BUDGET-passes, NAME-learning. Knows curves; judges nothing.
+results/plots/SUITE/NAME-BUDGET-flops.svg and .png, NAME-BUDGET-passes, NAME-learning, -difficulty, -heat, -thoughts, -tree-ARM,
+-calibration-ARM. Knows curves; judges nothing.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import storage
+from harness import difficulty_plots, record_plots, storage
 from harness.comparison import Measured
 from harness.curves import COMPARATOR, Currency, Curves
-from harness.figures import REFERENCE, STYLE, figure_of, files_of, look_of
+from harness.difficulty_plots import SCALE
+from harness.figures import REFERENCE, STYLE, figure_of, files_of, looks
+from harness.hulls import Point, pareto
 from harness.registry import short_name
 from harness.stats import t_interval
-from harness.suite import Arm
+from harness.worth import headline
 
 AXES: dict[Currency, tuple[str, str]] = {
     "flops": ("flops", "FLOPs a problem when asked (mean)"),
     "serial passes": ("passes", "serial passes a problem when asked (mean)"),
 }
-SCALE = {True: ("right answers (%)", 100.0), False: ("nats a token, lower is better", 1.0)}
 
 
-def draw(every: Sequence[Measured], folder: Path) -> list[Path]:
-    """All pictures of a block, written into a folder."""
+def draw(every: Sequence[Measured], folder: Path, results: Path) -> list[Path]:
+    """All pictures of a block, written into a folder. results: where its records lie."""
     import matplotlib
 
     files: dict[str, bytes] = {}
@@ -39,17 +40,12 @@ def draw(every: Sequence[Measured], folder: Path) -> list[Path]:
                 files |= files_of(_against_cost(one, one.curves[currency], label), name)
         if len(every) > 1:
             files |= files_of(_learning(every), f"{every[0].block.name}-learning")
+        last = headline(every)
+        if by := difficulty_plots.scores_of(last):
+            files |= files_of(difficulty_plots.lines(last, by), f"{last.block.name}-difficulty")
+            files |= files_of(difficulty_plots.heat_map(last, by), f"{last.block.name}-heat")
+        files |= record_plots.pictures(last, results)
     return storage.replace_files(folder, files)
-
-
-def looks(arms: Sequence[Arm]) -> list[dict[str, str]]:
-    """A look for each arm."""
-    seen: Counter[str] = Counter()
-    found = []
-    for arm in arms:
-        found.append(look_of(short_name(arm.strategy), seen[arm.strategy]))
-        seen[arm.strategy] += 1
-    return found
 
 
 def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
@@ -71,6 +67,8 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
         axes.errorbar(x, middle, yerr=reach, linestyle="none", capsize=3, markersize=7, label=arm.label, zorder=3, **look)
         if len(names) > 1:
             axes.plot(*_scaled(_line(curves, number, None), times), color=look["color"], linewidth=1.2, zorder=2)
+    best = _front(curves, one)
+    axes.plot(*best, linestyle="none", marker="o", markersize=14, fillstyle="none", color="0.2", label="Pareto front", zorder=1)
     if one.floor is not None:
         axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor")
     axes.set_xlim(min(costs) / 1.35, edge)
@@ -79,6 +77,14 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
+
+
+def _front(curves: Curves, one: Measured) -> tuple[list[float], list[float]]:
+    """Points that no other beats in cost or score without losing in the other."""
+    times, found = SCALE[one.is_accuracy][1], {name: point_of(curves, name, 1.0)[:2] for _, name in curves.names}
+    points = [Point(flops=cost, score=score, name=name) for name, (cost, score) in found.items()]
+    front = [found[name] for name in pareto(points, higher_is_better=one.is_accuracy)]
+    return [cost for cost, _ in front], [score * times for _, score in front]
 
 
 def log_axis(axes: Any, ticks: Sequence[float] | None = None) -> None:

@@ -25,6 +25,7 @@ from harness.foreseen import unit_flops
 from harness.instrument import ATTENTION, write_attention
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
+from harness.meter import TRAINING_FACTOR
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
@@ -146,13 +147,17 @@ def compute_threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would cost, its pretraining included. Seconds are a guess from one update a phase here."""
+    """What a run would cost, its pretraining included. Seconds, of training, are a guess from one update a phase here.
+
+    asked_flops: of all problems or documents, roughly: as in training, without its backward passes.
+    """
 
     training_flops: float
     flops_per_update: int
     updates: int
     seconds: float
     disk_bytes: int
+    asked_flops: float
     pretraining: Plan | None = None
 
 
@@ -179,18 +184,23 @@ def plan(spec: RunSpec) -> Plan:
         raise ValueError(f"--train-flops: {spec.train.flops:.3g} is less than one update, which takes {flops:.3g}")
     updates = math.floor(spec.train.flops / flops)
     weights_bytes = 4 * sum(p.numel() for p in backbone.parameters())
-    disk = weights_bytes * (1 if before is None else 2) + _lines_bytes(spec, batch, alphabet)  # a phase before is not examined
+    lines, tokens = _asked(spec, batch, alphabet)
+    disk = weights_bytes * (1 if before is None else 2) + _lines_bytes(spec, batch, lines, tokens)  # a phase before is not asked
+    asked_flops = flops / TRAINING_FACTOR * tokens / max(batch.text_tokens, 1)
     seconds = updates * update_s + (0.0 if before is None else before.seconds)
-    return Plan(spec.train.flops, flops, updates, seconds, disk, before)
+    return Plan(spec.train.flops, flops, updates, seconds, disk, asked_flops, before)
 
 
-def _lines_bytes(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> int:
-    """Size of what is written of the problems: a few problems or documents stand for all, cells as in training."""
-    cells_per_token = len(batch.cells.layout.index) / max(batch.text_tokens, 1)
+def _asked(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> tuple[int, int]:
+    """Problems or documents that are asked, and their tokens: a few problems stand for all."""
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
-        lines, tokens = len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
-    else:
-        lines, tokens = spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples
+        return len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
+    return spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples
+
+
+def _lines_bytes(spec: RunSpec, batch: Batch, lines: int, tokens: int) -> int:
+    """Size of what is written of the problems, cells as in training."""
+    cells_per_token = len(batch.cells.layout.index) / max(batch.text_tokens, 1)
     traced = min(spec.infer.traces / max(lines, 1), 1.0)
     return int(tokens * cells_per_token * traced * BYTES_PER_CELL + lines * BYTES_PER_LINE)

@@ -15,8 +15,9 @@ import numpy as np
 from harness import storage
 from harness.comparison import Measured
 from harness.curves import Curves
+from harness.difficulty_plots import SCALE
 from harness.figures import STYLE, figure_of, files_of, look_of
-from harness.plots import SCALE, log_axis, point_of
+from harness.plots import log_axis, point_of
 from harness.records import folder_name
 from harness.registry import short_name
 from harness.suite import Arm, Block, Settings, Suite, seeds_of
@@ -67,7 +68,7 @@ def sweep_suite(
     return Suite(name=name, blocks=[block])
 
 
-def draw_sweep(every: Sequence[Measured], folder: Path, key: str, values: Sequence[str]) -> list[Path]:
+def draw_sweep(every: Sequence[Measured], folder: Path, results: Path, key: str, values: Sequence[str]) -> list[Path]:
     """Score by value, and by what a value costs when asked; a pair of panels for each budget (one for all, over the budget)."""
     import matplotlib
 

@@ -160,7 +160,7 @@ def _record(spec: RunSpec, learner: Record, sample: Sample, flops: dict[str, int
 
 def brief(record: Record) -> Record:
     """What a run's own record says of its value model."""
-    scores = {name: record["calibration"][name] for name in ("brier", "brier_of_constant")}
+    scores = {name: record["calibration"][name] for name in ("brier", "brier_of_constant", "bins")}
     return {name: record[name] for name in ("fingerprint", "flops", "ratio", "states")} | scores
 
 

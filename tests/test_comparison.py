@@ -12,9 +12,9 @@ import pytest
 
 from harness.comparison import measured, rows_of
 from harness.comparison_files import write
-from harness.figures import look_of
+from harness.figures import look_of, looks
 from harness.grid import Cell, Grid, Place
-from harness.plots import draw, looks
+from harness.plots import draw
 from harness.rankings import leads, rankings
 from harness.registry import names
 from harness.spec import make_spec
@@ -42,7 +42,7 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
         },
         "timing": {}, "spec": SPEC, "learner": "x",
         "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs, "pretraining": None},
-        "search": None, "access": "none",
+        "search": None, "value": None, "access": "none",
         "by_difficulty": [
             {"difficulty": d, "headline": d < 3, "metrics": {name: {"value": score + 0.1 * (2 - d)}}} for d in (1, 2, 3)
         ],
@@ -255,14 +255,14 @@ def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
                 place = Place(block=0, arm=arm, train_flops=flops, seed=seed, point=point, split=split)
                 found[Cell((arm, point, seed, split, flops), (place,))] = record(score + WOBBLE[seed], cost)
     grid = Grid(suite, (tuple(arms),), (), tuple(found))
-    paths = draw(measured(grid, found), tmp_path)
-    kinds = ("1e+09-flops", "1e+09-passes", "2e+09-flops", "2e+09-passes", "learning")
+    paths = draw(measured(grid, found), tmp_path, tmp_path)
+    kinds = ("1e+09-flops", "1e+09-passes", "2e+09-flops", "2e+09-passes", "learning", "difficulty", "heat")
     assert {p.name for p in paths} == {f"toy-{kind}.{end}" for kind in kinds for end in ("png", "svg")}
     before = {p: p.read_bytes() for p in paths}
     assert all(data.startswith(b"\x89PNG") or b"<svg" in data for data in before.values())
     words = (tmp_path / "toy-1e+09-flops.svg").read_text()
     assert "comparator" in words and "reasoning_tokens" in words and "right answers" in words  # text stays text
-    draw(measured(grid, found), tmp_path)
+    draw(measured(grid, found), tmp_path, tmp_path)
     assert before == {p: p.read_bytes() for p in paths}
 
 

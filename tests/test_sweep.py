@@ -69,7 +69,7 @@ def drawn(made, folder, key, values, budgets=(1e9,)):
                 place = Place(block=0, arm=at, train_flops=budget, seed=seed, point="", split="test")
                 found[Cell((at, seed, budget), (place,))] = record(0.4 + 0.1 * at + WOBBLE[seed], 100.0 * (at + 1))
     grid = Grid(made, (tuple(block.arms),), (), tuple(found))
-    return draw_sweep(measured(grid, found), folder, key, values)
+    return draw_sweep(measured(grid, found), folder, folder, key, values)
 
 
 @pytest.mark.parametrize(
