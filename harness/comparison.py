@@ -7,7 +7,7 @@ comparator's is the hull over all its arms' points. Knows records and the rules 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,10 @@ PLACES: Mapping[str, Currency] = {"flops": "flops", "passes": "serial passes", "
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A block (and its number) at one budget: its arms' curves in each currency; sample: any of its records."""
+    """A block (and its number) at one budget: its arms' curves in each currency; sample: any of its records.
+
+    capped: of an anytime comparison, the curves of each place's own runs.
+    """
 
     number: int
     block: Block
@@ -35,6 +38,7 @@ class Measured:
     train_flops: float
     curves: Mapping[Currency, Curves]
     sample: Record
+    capped: Mapping[str, Curves] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -134,19 +138,25 @@ def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
             curves = {c: curves_of(arms, mine, c) for c in CURRENCIES} if mine else {}
             if curves and curves[PRIMARY].seeds:
                 sample = next(iter(mine.values()))[curves[PRIMARY].seeds[0]]
-                every.append(Measured(number, block, arms, train_flops, curves, sample))
+                capped = {
+                    p: curves_of(arms, _records(grid, found, number, train_flops, p), PRIMARY)
+                    for p in block.infer
+                    if block.anytime
+                }
+                every.append(Measured(number, block, arms, train_flops, curves, sample, capped))
     return every
 
 
 def _records(
-    grid: Grid, found: Mapping[Cell, Record], number: int, train_flops: float
+    grid: Grid, found: Mapping[Cell, Record], number: int, train_flops: float, cap: str | None = None
 ) -> dict[tuple[int, str, str], dict[int, Record]]:
-    """(arm, point, split) -> seed -> record, of one budget of a block."""
+    """(arm, point, split) -> seed -> record, of one budget of a block; cap: of one place of an anytime comparison only."""
     mine: dict[tuple[int, str, str], dict[int, Record]] = {}
     for cell, record in found.items():
         for place in cell.places:
-            if place.block == number and place.train_flops == train_flops:
-                mine.setdefault((place.arm, place.point, place.split), {})[place.seed] = record
+            if place.block == number and place.train_flops == train_flops and cap in (None, place.cap):
+                point = ", ".join(filter(None, (place.point, place.cap and f"within {place.cap}")))
+                mine.setdefault((place.arm, point, place.split), {})[place.seed] = record
     return mine
 
 
@@ -154,17 +164,18 @@ def rows_of(one: Measured) -> list[Row]:
     """Rows of one budget: a Holm family for each place."""
     rows: list[Row] = []
     for place in one.block.infer or (OWN_COST,):
-        curves = one.curves[currency_of(place)]
+        curves = one.capped[place] if one.block.anytime else one.curves[currency_of(place)]
         there = [number for number in range(len(one.arms)) if number in curves.hulls]
         targets = {number: one.target(place, curves, number) for number in there}
-        pairs = {n: (curves.at(n, t), curves.at(COMPARATOR, t)) for n, t in targets.items()}
+        at = curves.best if one.block.anytime else curves.at
+        pairs = {n: (at(n, t), at(COMPARATOR, t)) for n, t in targets.items()}
         judged = _judged(one, curves, pairs)
         for number in there:
-            at, comparator = pairs[number]
+            ours, comparator = pairs[number]
             verdict, shaky = judged.get(number, (None, ()))
-            records = curves.records[at.mixture.dear.name] if at else {}
+            records = curves.records[ours.mixture.dear.name] if ours else {}
             floor = _mean([r["metrics"][one.metric]["floor"] for r in records.values()])
-            rows.append(Row(one, place, number, targets[number], at, comparator, verdict, shaky, records, floor))
+            rows.append(Row(one, place, number, targets[number], ours, comparator, verdict, shaky, records, floor))
     return rows
 
 

@@ -55,6 +55,12 @@ class Curves:
         cost = mixture.applied({n: float(np.mean([by[s] for s in self.seeds])) for n, by in self._of(mixture, self.costs)})
         return At(mixture, scores, cost)
 
+    def best(self, arm: int, cap: float) -> At | None:
+        """An arm's best point within a cap on every problem: no coin, which could only mix what each problem may spend."""
+        if arm not in self.hulls:
+            return None
+        return self.at(arm, self.hulls[arm].corners[-1].flops)
+
     def _of(self, mixture: Mixture, values: Mapping[str, Mapping[int, float]]) -> list[tuple[str, Mapping[int, float]]]:
         return [(name, values[name]) for name in {mixture.cheap.name, mixture.dear.name}]
 

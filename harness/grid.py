@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.defaults import default
 from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
 from harness.suite_file import family_arms
@@ -21,7 +22,10 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run stands in the comparison: block and arm by number, the arm's point by its settings of asking."""
+    """Where a run stands in the comparison: block and arm by number, the arm's point by its settings of asking.
+
+    cap: the place of asking whose FLOPs no problem may pass, in an anytime comparison.
+    """
 
     block: int
     arm: int
@@ -29,6 +33,7 @@ class Place:
     seed: int
     point: str
     split: str
+    cap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,10 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
     found: dict[str, Cell] = {}
     for number, block in enumerate(suite.blocks):
         mine: list[Arm] = []
+        caps = caps_of(block)
         for arm in _arms(block):
             try:
-                made = list(_runs(block, number, len(mine), arm, threads))
+                made = list(_runs(block, number, len(mine), arm, threads, caps))
             except ValueError as error:
                 if not arm.family:
                     raise ValueError(f"{block.task}, {arm.label}: {error}") from None
@@ -86,19 +92,43 @@ def _arms(block: Block) -> list[Arm]:
     return [arm if arm in own else dataclasses.replace(arm, family=True) for arm in block.arms]
 
 
-def _runs(block: Block, number: int, index: int, arm: Arm, threads: int) -> Iterator[tuple[RunSpec, Place]]:
+def _runs(
+    block: Block, number: int, index: int, arm: Arm, threads: int, caps: Mapping[str, float | None]
+) -> Iterator[tuple[RunSpec, Place]]:
     """The runs of an arm: every budget, seed and point; on validation too where there are points to choose among."""
     budgets = [b for b in block.train_flops if arm.budgets is None or b in arm.budgets]
     points = points_of(block, arm)
     choosing = arm.family or len(points) > 1
-    for flops, (words, point) in itertools.product(budgets, points.items()):
+    for flops, (words, point), (cap, most) in itertools.product(budgets, points.items(), caps.items()):
         for seed, split in itertools.product(block.seeds_at(flops), ("validation", "test") if choosing else ("test",)):
             settings = _scaled(block, arm, {**block.settings, **arm.settings, **point, "train.flops": flops})
             settings |= {"infer.split": split} if split != "test" else {}
+            settings |= {} if most is None else {"infer.cap_flops": most}
             count = block.validation if split == "validation" else block.problems
             settings |= {} if count is None else {"infer.problems": count}
             spec = make_spec(strategy=arm.strategy, task=block.task, settings=settings, seed=seed, threads=threads)
-            yield spec, Place(block=number, arm=index, train_flops=flops, seed=seed, point=words, split=split)
+            yield spec, Place(block=number, arm=index, train_flops=flops, seed=seed, point=words, split=split, cap=cap)
+
+
+def caps_of(block: Block) -> dict[str, float | None]:
+    """The most that a problem may spend at each place of an anytime comparison; else no cap."""
+    if not block.anytime:
+        return {"": None}
+    if not block.infer or any(not place.startswith(("x", "flops:")) for place in block.infer):
+        raise ValueError("--anytime: caps each problem at places in FLOPs; give --infer x1,x2,x4 or flops:1e7")
+    unit = _unit_flops(block) if any(place.startswith("x") for place in block.infer) else 0.0
+    return {p: float(p[1:]) * unit if p.startswith("x") else float(p.removeprefix("flops:")) for p in block.infer}
+
+
+def _unit_flops(block: Block) -> float:
+    """x1 of the block's task on its model."""
+    from harness.foreseen import unit_flops
+    from harness.learners import learner_alphabet
+
+    settings = {k: v for k, v in block.settings.items() if not k.startswith("strategy.")}
+    spec = make_spec(strategy=default("baseline"), task=block.task, settings=settings)
+    layers, width, _, _ = spec.model.shape
+    return unit_flops(spec, learner_alphabet(spec, None), layers=layers, width=width)
 
 
 def points_of(block: Block, arm: Arm) -> dict[str, Settings]:

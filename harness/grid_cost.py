@@ -11,8 +11,8 @@ from harness.runs import Plan, plan
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 
-# Rates of asking against that of training's FLOPs, roughly (measured at xs and s): answers are written token by token, documents scored
-# in whole windows.
+# Rates of asking against that of training's FLOPs, roughly (measured at xs and s): answers are written token by token, documents
+# scored in whole windows.
 ASKED_SHARE, SCORED_SHARE = 0.05, 0.35
 
 

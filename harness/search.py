@@ -6,14 +6,13 @@ their contract; knows no task, and names none of the strategies (what is searche
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from harness.defaults import default
 from harness.growing import Growing
 from harness.problem import Answer, Completion, Problem, Question, Special, Text
 from harness.search_wants import Forms, Spent
@@ -94,8 +93,7 @@ class Search(Strategy):
     @classmethod
     def left_open(cls, task: Task) -> Mapping[str, str]:
         """The base, where none is named."""
-        names = tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
-        return {"base": names["base_with_lines" if "worked_lines" in task.offers() else "baseline"]}
+        return {"base": default("base_with_lines" if "worked_lines" in task.offers() else "baseline")}
 
     def needs(self) -> frozenset[str]:
         """What the base needs."""

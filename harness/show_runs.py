@@ -6,7 +6,6 @@ Knows records and their lines. Loads no model.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import records, registry, stats
+from harness.defaults import default
 from harness.records import Record
 from harness.show import console, to_stderr
 from harness.spec import RunSpec, make_spec
@@ -40,9 +40,8 @@ def print_runs(record: Record, spec: RunSpec, results: Path) -> None:
 
 def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     """The baseline's spec for this run, and complete runs that differ from this one in their strategy alone."""
-    names = _defaults()
     own = spec.to_json()
-    strategy = make_spec(strategy=names["baseline"], task=names["task"]).strategy
+    strategy = make_spec(strategy=default("baseline"), task=default("task")).strategy
     baseline = dataclasses.replace(spec, strategy=strategy)
     found = []
     for folder in records.run_folders(results, task=registry.plugin_name(spec.task)):
@@ -56,16 +55,11 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     return baseline, found
 
 
-def _defaults() -> dict[str, str]:
-    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
-
-
 def _suggest(out: Console, spec: RunSpec, baseline: RunSpec) -> None:
     """Name the command that makes the run beside this one."""
     partner = baseline
     if spec == baseline:
-        names = _defaults()
-        partner = dataclasses.replace(spec, strategy=make_spec(strategy=names["partner"], task=names["task"]).strategy)
+        partner = dataclasses.replace(spec, strategy=make_spec(strategy=default("partner"), task=default("task")).strategy)
     out.print(f"To compare, run: {command_line(partner)}", soft_wrap=True)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from harness import registry
+from harness.defaults import default
 from harness.plugin_spec import make_strategy, plugin_from_json, plugin_json
 from harness.settings import build, setting, to_json, unknown
 from harness.strategy import Strategy
@@ -238,7 +237,7 @@ def _make_pretraining(settings: dict[str, Any]) -> Phase:
     """The phase before: ``pretraining.strategy=NAME``, ``pretraining.task=NAME`` and dotted settings below them."""
     strategy, task = settings.pop("strategy", None), settings.pop("task", None)
     if strategy is None:
-        strategy = tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))["baseline"]
+        strategy = default("baseline")
     if task is None:
         raise ValueError("pretraining: name its task, for example --set pretraining.task=language_model")
     groups = _grouped(settings)

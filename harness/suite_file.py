@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
+from harness.defaults import default, family
 from harness.settings import unknown
 from harness.suite import Arm, Block, Primary, Settings, Suite, seeds_of
 
-SHARED = ("seeds", "fewer_seeds", "train_flops", "problems", "validation", "infer", "with_family")
-DEFAULTS = Path(__file__).parent / "defaults.toml"
+SHARED = ("seeds", "fewer_seeds", "train_flops", "problems", "validation", "infer", "with_family", "anytime")
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -32,13 +32,13 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     settings: dict[str, Any] = {}
     infer: list[str] = []
     with_family: bool = True
+    anytime: bool = False
     arm: list[dict[str, Any]] = []
 
 
 def family_arms() -> list[Arm]:
     """The comparator family of `defaults.toml`."""
-    declared = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["family"]
-    return [_arm(one | {"family": True}, "family") for one in declared]
+    return [_arm(one | {"family": True}, "family") for one in family()]
 
 
 def suite_of(
@@ -50,6 +50,7 @@ def suite_of(
     seeds: str | None = None,
     train_flops: str | None = None,
     infer: str | None = None,
+    anytime: bool = False,
     problems: str | None = None,
     validation: int | None = None,
 ) -> Suite:
@@ -64,7 +65,7 @@ def suite_of(
     block = Block(
         task=task, name=name, arms=[Arm(strategy=name) for name in names], settings=settings or {}, problems=count,
         train_flops=default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
-        seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500,
+        seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500, anytime=anytime,
         with_family=strategies is None if family is None else family,
     )  # fmt: skip
     return Suite(name=name, blocks=[block])
@@ -89,8 +90,7 @@ def default_flops(task: str) -> list[float]:
     """The task's own budget."""
     from harness.spec import make_spec
 
-    baseline = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["baseline"]
-    return [make_spec(strategy=baseline, task=task).train.flops]
+    return [make_spec(strategy=default("baseline"), task=task).train.flops]
 
 
 def places_of(words: str | Sequence[str], option: str = "--infer") -> list[str]:
@@ -162,7 +162,7 @@ def _block(facts: dict[str, Any], file: _File, where: str) -> Block:
         seeds=seeds_of(facts["seeds"], f"{where}: seeds"),
         fewer_seeds=None if facts["fewer_seeds"] is None else seeds_of(facts["fewer_seeds"], f"{where}: fewer_seeds"),
         problems=facts["problems"], validation=facts["validation"], settings=file.settings | facts.get("settings", {}),
-        infer=places_of(facts["infer"], f"{where}: infer"), with_family=facts["with_family"],
+        infer=places_of(facts["infer"], f"{where}: infer"), with_family=facts["with_family"], anytime=facts["anytime"],
         primary=None if primary is None else _converted(primary, Primary, f"{where}: primary"),
     )  # fmt: skip
 

@@ -8,7 +8,6 @@ training budget. Knows records, formulas and the baseline's name in defaults.tom
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from harness import records, registry
 from harness.alphabet import Alphabet
+from harness.defaults import default
 from harness.foreseen import Costs, costs_of
 from harness.learners import learner_alphabet
 from harness.records import Record
@@ -92,8 +92,7 @@ def make_twin(kind: str | None, of: str | None, *, results: Path, seed: int | No
 
 def _as_baseline(spec: RunSpec, record: Record) -> RunSpec:
     """The baseline in every phase, with the FLOPs that were spent there."""
-    names = tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
-    baseline: Strategy = registry.find("strategy", names["baseline"])()
+    baseline: Strategy = registry.find("strategy", default("baseline"))()
     train = record["train"]
     last = _as_taught(spec.phase, baseline, train["spent_flops"])
     before = spec.pretraining

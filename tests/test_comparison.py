@@ -272,3 +272,20 @@ def test_arms_of_one_strategy_share_a_colour_and_differ(tmp_path):
     assert (looks_[0]["color"], looks_[0]["marker"]) != (looks_[2]["color"], looks_[2]["marker"])
     every = [tuple(look_of(name).items()) for name in names("strategy")]
     assert len(set(every)) == len(every)  # no two strategies look alike
+
+
+def test_anytime_compares_the_best_of_each_cap():
+    """At a place only its own runs count, and there is no coin: votes are better within x2, plain asking within x1."""
+    arms = [*FAMILY, Arm(strategy="idea")]
+    block = Block(task="toy", name="toy", arms=arms, train_flops=[1e9], seeds=list(SEEDS), infer=["x1", "x2"], anytime=True)
+    told = {("x1", 0): (0.4, 100.0), ("x1", 1): (0.3, 90.0), ("x1", 2): (0.5, 80.0)}
+    told |= {("x2", 0): (0.4, 100.0), ("x2", 1): (0.6, 180.0), ("x2", 2): (0.5, 80.0)}
+    found = {}
+    for ((cap, arm), (score, cost)), seed, split in itertools.product(told.items(), SEEDS, ("test", "validation")):
+        place = Place(block=0, arm=arm, train_flops=1e9, seed=seed, point="", split=split, cap=cap)
+        found[Cell((cap, arm, seed, split), (place,))] = record(score + WOBBLE[seed], cost)
+    (one,) = measured(Grid(Suite(name="t", blocks=[block]), (tuple(arms),), (), tuple(found)), found)
+    rows = [row for row in rows_of(one) if row.arm.strategy == "idea"]
+    assert [row.target for row in rows] == [100.0, 200.0] and [row.comparator.cost for row in rows] == [100.0, 180.0]
+    assert [row.verdict.kind for row in rows] == ["better", "worse"]
+    assert [row.comparator.mixture.dear_share for row in rows] == [0.0, 0.0]

@@ -11,7 +11,7 @@ import pytest
 from harness.cli import main
 from harness.grid import grid_of, points_of
 from harness.grid_cost import cost_of
-from harness.suite import Arm, Block, Suite, seeds_of
+from harness.suite import Arm, Block, Suite, part_of, seeds_of
 from harness.suite_file import family_arms, read_suite, shipped, suite_of
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
@@ -196,3 +196,32 @@ def test_every_suite_that_ships_can_be_planned():
         suite = read_suite(Path(name))
         grid = grid_of(suite)
         assert suite.name == name and not grid.left_out and len(grid.cells) > 50
+
+
+def test_anytime_runs_are_capped_at_each_place():
+    """Of every arm, at x1 and twice that; places in other currencies have no cap to give."""
+    arms = (Arm(strategy="direct"), Arm(strategy="self_consistency", settings={"strategy.base": "direct"}))
+    grid = grid_of(Suite(name="t", blocks=[block(*arms, infer=["x1", "x2", "flops:5e5"], anytime=True)]))
+    caps = {place.cap: cell.spec.infer.cap_flops for cell in grid.cells for place in cell.places}
+    assert set(caps) == {"x1", "x2", "flops:5e5"} and caps["x2"] == 2 * caps["x1"] > 0 and caps["flops:5e5"] == 5e5
+    free = grid_of(Suite(name="t", blocks=[block(*arms, infer=["x1", "x2", "flops:5e5"])]))
+    assert len({cell.learner for cell in grid.cells}) == len({cell.learner for cell in free.cells})
+    assert len(grid.cells) == 3 * len(free.cells)
+
+
+@pytest.mark.parametrize("infer", [[], ["passes:3"], ["x1", "tokens:9"]])
+def test_anytime_wants_places_in_flops(infer: list[str]):
+    with pytest.raises(ValueError, match=r"--anytime.*--infer x1"):
+        grid_of(Suite(name="t", blocks=[block(Arm(strategy="direct"), infer=infer, anytime=True)]))
+
+
+def test_a_suite_is_made_in_parts():
+    """A task's blocks, some seeds; tables keep their names."""
+    arms = (Arm(strategy="direct"),)
+    whole = Suite(name="t", blocks=[block(*arms, seeds=[0, 1, 2], fewer_seeds=[0], name="a"), block(*arms, task="k_hop", name="b")])
+    part = part_of(whole, task="arithmetic", seeds="1-5")
+    assert [(b.name, list(b.seeds), list(b.fewer_seeds)) for b in part.blocks] == [("a", [1, 2], [])]
+    assert part_of(whole) == whole
+    for wrong in ({"task": "parity"}, {"seeds": "7"}):
+        with pytest.raises(ValueError, match=r"--task.*arithmetic, k_hop|--seeds.*\[0, 1, 2\]"):
+            part_of(whole, **wrong)
