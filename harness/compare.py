@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness import records
 from harness.grid import Cell, Grid
-from harness.grid_cost import Cost
 from harness.records import Record
 from harness.workers import Done, Making, make_all
+
+if TYPE_CHECKING:
+    from harness.grid_cost import Cost
 
 
 class Watcher(Protocol):
@@ -53,11 +55,18 @@ def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None]) 
 
 
 def compare(
-    grid: Grid, present: dict[Cell, Record], missing: Sequence[Cell], cost: Cost, how: Making, *, workers: int, watcher: Watcher
+    grid: Grid,
+    present: dict[Cell, Record],
+    missing: Sequence[Cell],
+    cost: Cost | None,
+    how: Making,
+    *,
+    workers: int,
+    watcher: Watcher,
 ) -> Compared:
-    """Make the runs that are missing and read them."""
+    """Make the runs that are missing and read them. cost: of those, None where none is."""
     failed: list[Done] = []
-    if missing:
+    if missing and cost is not None:
 
         def done(one: Done) -> None:
             watcher.done(one)

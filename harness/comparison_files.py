@@ -64,9 +64,16 @@ def tables_of(rows: Sequence[Row], every: Sequence[Measured], results: Path) -> 
 
 
 def write(
-    rows: Sequence[Row], every: Sequence[Measured], results: Path, *, suite: str, plots: Sequence[Path], notes: Sequence[str] = ()
+    rows: Sequence[Row],
+    every: Sequence[Measured],
+    results: Path,
+    target: Path,
+    *,
+    suite: str,
+    plots: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write a block's tables; notes: what they lack. Returns the paths."""
+    """Write a block's tables below target, from records in results; plots: paths below target; notes: what the tables lack."""
     block, tables = every[0].block, tables_of(rows, every, results)
     results_said = [*sentences(rows), *gain_sentences(rows, every)]
     files: dict[str, str] = {}
@@ -82,11 +89,12 @@ def write(
         "sentences": results_said,
         "notes": list(notes),
         "tables": [_json(table, block.name) for table in tables if table.ending != SECONDS],
-        "plots": sorted(path.relative_to(results).as_posix() for path in plots if path.suffix == ".svg"),
+        "threads": every[0].sample["spec"]["threads"],
+        "plots": sorted(path for path in plots if path.endswith(".svg")),
         "runs": list(_runs(every, results)),
     }
     files[f"{block.name}.json"] = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=list) + "\n"
-    return storage.replace_files(results / "tables", {file: text.encode() for file, text in files.items()})
+    return storage.replace_files(target / "tables", {file: text.encode() for file, text in files.items()})
 
 
 def _json(table: Table, comparison: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness import registry
 from harness.defaults import default
 from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
@@ -174,3 +175,11 @@ def _scaled(block: Block, arm: Arm, settings: Settings) -> dict[str, Any]:
 def key_of(spec: RunSpec) -> str:
     """A run's folder's name."""
     return f"{spec.fingerprint()}-s{spec.seed}"
+
+
+def name_of(cell: Cell, grid: Grid) -> str:
+    """A run in a few words."""
+    place = cell.places[0]
+    arm = grid.arms[place.block][place.arm].label
+    words = [arm, place.point, registry.plugin_name(cell.spec.task), f"{place.train_flops:.3g} FLOPs", f"seed {place.seed}"]
+    return ", ".join([word for word in words if word] + ([place.split] if place.split != "test" else []))

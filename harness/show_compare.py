@@ -6,31 +6,24 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from harness import registry
 from harness.compare import Compared
 from harness.comparison import Row
-from harness.grid import Cell, Grid, key_of
-from harness.grid_cost import Cost
+from harness.grid import Cell, Grid, key_of, name_of
 from harness.show import console, to_stderr
 from harness.tables import shown
 from harness.wording import sentences
 from harness.workers import Done
 
+if TYPE_CHECKING:
+    from harness.grid_cost import Cost
+
 COLUMNS = ("arm", "FLOPs a problem", "score [95%]", "comparator", "difference [95%]", "verdict")
-
-
-def name_of(cell: Cell, grid: Grid) -> str:
-    """A run in a few words."""
-    place = cell.places[0]
-    arm = grid.arms[place.block][place.arm].label
-    words = [arm, place.point, registry.plugin_name(cell.spec.task), f"{place.train_flops:.3g} FLOPs", f"seed {place.seed}"]
-    return ", ".join([word for word in words if word] + ([place.split] if place.split != "test" else []))
 
 
 class Display:

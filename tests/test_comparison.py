@@ -159,8 +159,8 @@ def test_seeds_with_a_missing_record_are_left_out_for_all():
 
 def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     rows = made_rows(CURVES)
-    given = {"suite": "t", "plots": [], "notes": ["left out: <b>x</b> & y"]}
-    paths = {p.name: p for p in write(rows, [rows[0].one], tmp_path, **given)}
+    given = {"suite": "t", "plots": ["plots/t/a.svg", "plots/t/a.png"], "notes": ["left out: <b>x</b> & y"]}
+    paths = {p.name: p for p in write(rows, [rows[0].one], tmp_path, tmp_path, **given)}
     names = [f"toy{kind}" for kind in ("", "-difficulty", "-rankings", "-worth", "-questions", "-rankings-timing")]
     assert set(paths) == {f"{name}{end}" for name in names for end in (".md", ".csv", ".tex", ".html")} | {"toy.json"}
     words = {name: path.read_text() for name, path in paths.items()}
@@ -176,8 +176,8 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     assert frame(rows)["family"].tolist() == [True, True, False]
     facts = json.loads(words["toy.json"])
     assert facts["sentences"] == [sentence] and [table["name"] for table in facts["tables"]] == names[:-1]
-    assert facts["tables"][0]["rows"][2][3] == "idea" and len(facts["runs"]) == 24
-    again = {p.name: p.read_text() for p in write(rows, [rows[0].one], tmp_path, **given)}
+    assert facts["tables"][0]["rows"][2][3] == "idea" and len(facts["runs"]) == 24 and facts["plots"] == ["plots/t/a.svg"]
+    again = {p.name: p.read_text() for p in write(rows, [rows[0].one], tmp_path, tmp_path, **given)}
     assert again == words
 
 

@@ -218,7 +218,8 @@ def test_anytime_wants_places_in_flops(infer: list[str]):
 def test_a_suite_is_made_in_parts():
     """A task's blocks, some seeds; tables keep their names."""
     arms = (Arm(strategy="direct"),)
-    whole = Suite(name="t", blocks=[block(*arms, seeds=[0, 1, 2], fewer_seeds=[0], name="a"), block(*arms, task="k_hop", name="b")])
+    first, second = block(*arms, seeds=[0, 1, 2], fewer_seeds=[0], name="a"), block(*arms, task="k_hop", name="b")
+    whole = Suite(name="t", blocks=[first, second])
     part = part_of(whole, task="arithmetic", seeds="1-5")
     assert [(b.name, list(b.seeds), list(b.fewer_seeds)) for b in part.blocks] == [("a", [1, 2], [])]
     assert part_of(whole) == whole

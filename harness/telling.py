@@ -1,0 +1,100 @@
+"""From a grid's records to everything that is said of them: pictures and tables, block by block. Needs no model and no weights.
+
+Also makes the tables of a results folder again, from the declarations that stand beside them, to see whether they still are what
+the records say.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness import records
+from harness.comparison import Measured, Row, measured, rows_of
+from harness.comparison_files import SECONDS, write
+from harness.grid import Cell, Grid, grid_of
+from harness.records import Record
+from harness.suite import Block, Suite
+
+Pictures = Callable[[Sequence[Measured], Path, Path], list[Path]]  # of a block, into a folder, from the records in another
+
+
+def write_all(
+    grid: Grid,
+    found: Mapping[Cell, Record],
+    *,
+    results: Path,
+    target: Path,
+    notes: Mapping[int, Sequence[str]],
+    pictures: Pictures,
+) -> tuple[list[Row], list[Path]]:
+    """A comparison's files, from records in results, below target. notes: what each block's tables lack. Rows and paths."""
+    every, rows, paths = measured(grid, found), list[Row](), list[Path]()
+    for number in range(len(grid.suite.blocks)):
+        mine = [one for one in every if one.number == number]
+        if mine:
+            folder = target / "plots" / grid.suite.name
+            drawn = pictures(mine, folder, results)
+            said, plots = [row for one in mine for row in rows_of(one)], [path.relative_to(target).as_posix() for path in drawn]
+            lacks = notes.get(number, ())
+            paths += [*drawn, *write(said, mine, results, target, suite=grid.suite.name, plots=plots, notes=lacks)]
+            rows += said
+    return rows, paths
+
+
+def declarations(results: Path) -> Iterator[dict[str, Any]]:
+    """What stands beside the tables of a results folder, by name; ValueError for one that cannot be read."""
+    for path in sorted((results / "tables").glob("*.json")):
+        try:
+            yield json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{path} is truncated or no JSON; make it again by the command that made it") from None
+
+
+def differing_tables(results: Path) -> tuple[list[str], int]:
+    """Tables that are not what the records say, each with what to do, and how many were made again."""
+    found: list[str] = []
+    count = 0
+    for facts in declarations(results):
+        block = msgspec.convert(facts["block"], Block)
+        grid = grid_of(Suite(name=facts["suite"], blocks=[block]), threads=facts["threads"])
+        there, spoilt = _records(grid, results)
+        with tempfile.TemporaryDirectory() as scratch:
+            written = _again(grid, there, results, Path(scratch), facts)
+            again = {path.name: path.read_bytes() for path in written if SECONDS not in path.name}
+        count += len(again)
+        kept = {name: results / "tables" / name for name in again}
+        bad = [name for name, path in kept.items() if not path.exists() or path.read_bytes() != again[name]]
+        found += [f"{facts['name']}: {line}" for line in spoilt]
+        advice = "is not what the records say; make it again by the command that made it"
+        found += [f"{results / 'tables' / name} {advice}" for name in bad]
+        if not again:
+            found.append(f"{facts['name']}: none of its records are there")
+    return found, count
+
+
+def _records(grid: Grid, results: Path) -> tuple[dict[Cell, Record], list[str]]:
+    """Records that are there, and what is wrong with those that are spoilt."""
+    found, spoilt = {}, []
+    for cell in grid.cells:
+        try:
+            record = records.finished(results, cell.spec)
+        except ValueError as error:
+            spoilt.append(str(error))
+            continue
+        if record is not None:
+            found[cell] = record
+    return found, spoilt
+
+
+def _again(grid: Grid, there: Mapping[Cell, Record], results: Path, scratch: Path, facts: Mapping[str, Any]) -> list[Path]:
+    every = measured(grid, there)
+    rows = [row for one in every for row in rows_of(one)]
+    if not every:
+        return []
+    return write(rows, every, results, scratch, suite=facts["suite"], plots=facts["plots"], notes=facts["notes"])
