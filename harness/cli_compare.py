@@ -38,6 +38,7 @@ from harness.options import (
 @click.option(
     "--infer", help="Where to compare: x1,x2,x4 (times the baseline's cost) or flops:1e7.  [default: each arm's own cost]"
 )
+@click.option("--tune", is_flag=True, help="Learning rate x batch for every arm alike, 9 trials each, chosen on validation.")
 @click.option("--anytime", is_flag=True, help="No problem may spend more than its place (--infer), and drafts count.")
 @PROBLEMS
 @click.option("--validation", type=click.IntRange(1), help="Problems on which points are chosen.  [default: 500]")
@@ -59,6 +60,7 @@ def compare(
     train_flops: str | None,
     match: str | None,
     infer: str | None,
+    tune: bool,
     anytime: bool,
     problems: str | None,
     validation: int | None,
@@ -78,7 +80,7 @@ def compare(
     given = parse_settings(settings) | ({"train.match": match} if match else {})
     typed = {"strategies": strategies, "train_flops": train_flops, "infer": infer, "problems": problems}
     if suite_file is not None:
-        others = {"validation": validation, "anytime": anytime, "family": family, **typed, "set": given}
+        others = {"validation": validation, "anytime": anytime, "tune": tune, "family": family, **typed, "set": given}
         named = [k for k, v in others.items() if v]
         if named:
             raise ValueError(f"--suite: holds everything but --task and --seeds itself; leave out --{named[0].replace('_', '-')}")
@@ -86,7 +88,9 @@ def compare(
     else:
         if task is None:
             raise ValueError("compare needs --task (see `list`), or --suite FILE")
-        suite = suite_of(task, settings=given, family=family, seeds=seeds, validation=validation, anytime=anytime, **typed)
+        suite = suite_of(
+            task, settings=given, family=family, seeds=seeds, validation=validation, anytime=anytime, tune=tune, **typed
+        )
     check_device(device)
     from harness.compare_command import compare_suite
     from harness.workers import Making

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 
 from harness import show_compare
-from harness.compare import compare, read
-from harness.grid import Cell, Grid, grid_of, name_of
+from harness.compare import Compared, compare, read
+from harness.comparison_files import write_tuning
+from harness.grid import Cell, Grid, arms_of, grid_of, name_of
 from harness.plots import draw
 from harness.show import to_stderr
 from harness.suite import Suite
 from harness.telling import Pictures, write_all
+from harness.tuning import Tuned, tuned_suite, tuning_cells
 from harness.workers import Making
 
 
@@ -26,27 +28,41 @@ def compare_suite(
     pictures: Pictures = draw,
 ) -> int:
     """Returns the exit code: 1 if a run failed; verdicts never change it. pictures: draws them into a folder."""
+    count, told = workers or os.cpu_count() or 1, list[Tuned]()
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the workers, before they import anything
+    if any(block.tune for block in suite.blocks):
+        trials = Grid(
+            suite, tuple(tuple(arms_of(block)) for block in suite.blocks), (), tuple(tuning_cells(suite, threads=threads))
+        )
+        tried = _made(trials, how, count, title=f"{suite.name}, tuning", dry_run=dry_run, as_json=as_json)
+        suite, told = tuned_suite(suite, tried.records if tried else {}, threads=threads)
     grid = grid_of(suite, threads=threads)
+    found = _made(grid, how, count, title=suite.name, dry_run=dry_run, as_json=as_json)
+    if found is None:
+        return 0
+    failed = {one.cell: f"failed: {name_of(one.cell, grid)}: {one.reason}" for one in found.failed}
+    notes = {n: _notes(n, grid, failed) for n in range(len(suite.blocks))}
+    rows, paths = write_all(grid, found.records, results=how.results, target=how.results, notes=notes, pictures=pictures)
+    for number, block in enumerate(suite.blocks):
+        paths += write_tuning([one for one in told if one.block == number], how.results, block.name)
+    return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)
+
+
+def _made(grid: Grid, how: Making, count: int, *, title: str, dry_run: bool, as_json: bool) -> Compared | None:
+    """Say what is missing and what it will cost, and make it; None if that was all that was asked."""
     present = read(grid.cells, how.results, lambda line: to_stderr(f"left out: {line}"))
-    missing = [cell for cell in grid.cells if cell not in present]
-    cost, count = None, workers or os.cpu_count() or 1
+    missing, cost = [cell for cell in grid.cells if cell not in present], None
     if missing:
         from harness.grid_cost import cost_of  # loads a model's library, which tables do not need
 
         cost = cost_of(missing)
-        plan = show_compare.plan_json(grid, cost, len(present), count)
-        show_compare.print_plan(plan, as_json=as_json and dry_run)
+        show_compare.print_plan(show_compare.plan_json(grid, title, cost, len(present), count), as_json=as_json and dry_run)
     elif dry_run:
-        to_stderr(f"{suite.name}: all of its {len(grid.cells):,} runs are there")
+        to_stderr(f"{title}: all of its {len(grid.cells):,} runs are there")
     if dry_run:
-        return 0
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the workers, before they import anything
+        return None
     with show_compare.Display(grid) as display:
-        found = compare(grid, present, missing, cost, how, workers=count, watcher=display)
-    failed = {one.cell: f"failed: {name_of(one.cell, grid)}: {one.reason}" for one in found.failed}
-    notes = {n: _notes(n, grid, failed) for n in range(len(suite.blocks))}
-    rows, paths = write_all(grid, found.records, results=how.results, target=how.results, notes=notes, pictures=pictures)
-    return show_compare.print_compared(rows, found, grid, paths, as_json=as_json)
+        return compare(grid, present, missing, cost, how, workers=count, watcher=display)
 
 
 def _notes(number: int, grid: Grid, failed: Mapping[Cell, str]) -> list[str]:

@@ -19,6 +19,8 @@ from harness.comparison import Measured, Row
 from harness.line_stats import searchers, spending
 from harness.rankings import REPEATABLE, rankings
 from harness.tables import by_difficulty, frame, shown
+from harness.tuning import Tuned
+from harness.tuning import table as tuning_table
 from harness.wording import sentences
 from harness.worth import gain_sentences, headline, questions, worth
 
@@ -95,6 +97,16 @@ def write(
     }
     files[f"{block.name}.json"] = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=list) + "\n"
     return storage.replace_files(target / "tables", {file: text.encode() for file, text in files.items()})
+
+
+def write_tuning(told: Sequence[Tuned], results: Path, name: str) -> list[Path]:
+    """The table of what equal tuning chose and cost, if anything was tuned."""
+    if not told:
+        return []
+    title = "Learning rate and batch by equal tuning: chosen on validation, the same trials for every arm"
+    table = Table("tuning", title, tuning_table(told))
+    files = _forms(table.name(name), [f"{title}."], table)
+    return storage.replace_files(results / "tables", {file: text.encode() for file, text in files.items()})
 
 
 def _json(table: Table, comparison: str) -> dict[str, Any]:

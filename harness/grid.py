@@ -67,7 +67,7 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
     for number, block in enumerate(suite.blocks):
         mine: list[Arm] = []
         caps = caps_of(block)
-        for arm in _arms(block):
+        for arm in arms_of(block):
             try:
                 made = list(_runs(block, number, len(mine), arm, threads, caps))
             except ValueError as error:
@@ -83,7 +83,7 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
     return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))
 
 
-def _arms(block: Block) -> list[Arm]:
+def arms_of(block: Block) -> list[Arm]:
     """The block's arms and its comparator's; an arm that is the comparator's baseline itself belongs to it."""
     family = family_arms()
     plain = {arm.strategy for arm in family if not arm.settings and not arm.points}
@@ -102,7 +102,7 @@ def _runs(
     choosing = arm.family or len(points) > 1
     for flops, (words, point), (cap, most) in itertools.product(budgets, points.items(), caps.items()):
         for seed, split in itertools.product(block.seeds_at(flops), ("validation", "test") if choosing else ("test",)):
-            settings = _scaled(block, arm, {**block.settings, **arm.settings, **point, "train.flops": flops})
+            settings = settings_of(block, arm, {**point, "train.flops": flops})
             settings |= {"infer.split": split} if split != "test" else {}
             settings |= {} if most is None else {"infer.cap_flops": most}
             count = block.validation if split == "validation" else block.problems
@@ -154,6 +154,11 @@ def _dials(block: Block, arm: Arm) -> dict[str, Sequence[Any]]:
     return {
         f"strategy.{name}": values for name, values in how.dials.items() if name in asked and f"strategy.{name}" not in settings
     }
+
+
+def settings_of(block: Block, arm: Arm, others: Settings) -> dict[str, Any]:
+    """An arm's settings over its block's, with others over both."""
+    return _scaled(block, arm, {**block.settings, **arm.settings, **others})
 
 
 def _scaled(block: Block, arm: Arm, settings: Settings) -> dict[str, Any]:

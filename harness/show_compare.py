@@ -77,10 +77,10 @@ class Display:
         self._progress.update(self._bar, facts=facts)
 
 
-def plan_json(grid: Grid, cost: Cost, present: int, workers: int) -> dict[str, Any]:
+def plan_json(grid: Grid, title: str, cost: Cost, present: int, workers: int) -> dict[str, Any]:
     """The plan as JSON values."""
     return {
-        "suite": grid.suite.name, "runs": len(grid.cells), "present": present, "missing": cost.runs, "learners": cost.learners,
+        "suite": title, "runs": len(grid.cells), "present": present, "missing": cost.runs, "learners": cost.learners,
         "training_flops": cost.training_flops, "minutes": cost.seconds / 60 / workers, "workers": workers,
         "disk_bytes": cost.disk_bytes, "left_out": [line for _, line in grid.left_out],
     }  # fmt: skip

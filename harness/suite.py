@@ -54,7 +54,7 @@ class Block:
     name: of its tables, the suite's where that has no other block; seeds: at every budget, or at the headline with fewer_seeds
     elsewhere; infer: places of the comparison, as multiples of x1 (see `harness.foreseen`), or numbers: flops:1e7, passes:12,
     tokens:40; none: each arm's own cost; anytime: no problem may spend more than its place, and drafts count; validation:
-    problems on which points are chosen.
+    problems on which points are chosen; tune: see `harness.tuning`.
     """
 
     task: str
@@ -69,6 +69,7 @@ class Block:
     infer: Sequence[str] = ()
     with_family: bool = True
     anytime: bool = False
+    tune: bool = False
     primary: Primary | None = None
 
     @property

@@ -16,7 +16,7 @@ from harness.defaults import default, family
 from harness.settings import unknown
 from harness.suite import Arm, Block, Primary, Settings, Suite, seeds_of
 
-SHARED = ("seeds", "fewer_seeds", "train_flops", "problems", "validation", "infer", "with_family", "anytime")
+SHARED = ("seeds", "fewer_seeds", "train_flops", "problems", "validation", "infer", "with_family", "anytime", "tune")
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -33,6 +33,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     infer: list[str] = []
     with_family: bool = True
     anytime: bool = False
+    tune: bool = False
     arm: list[dict[str, Any]] = []
 
 
@@ -51,6 +52,7 @@ def suite_of(
     train_flops: str | None = None,
     infer: str | None = None,
     anytime: bool = False,
+    tune: bool = False,
     problems: str | None = None,
     validation: int | None = None,
 ) -> Suite:
@@ -65,7 +67,7 @@ def suite_of(
     block = Block(
         task=task, name=name, arms=[Arm(strategy=name) for name in names], settings=settings or {}, problems=count,
         train_flops=default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
-        seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500, anytime=anytime,
+        seeds=seeds_of(seeds or "0-2"), infer=places_of(infer or ""), validation=validation or 500, anytime=anytime, tune=tune,
         with_family=strategies is None if family is None else family,
     )  # fmt: skip
     return Suite(name=name, blocks=[block])
@@ -162,7 +164,8 @@ def _block(facts: dict[str, Any], file: _File, where: str) -> Block:
         seeds=seeds_of(facts["seeds"], f"{where}: seeds"),
         fewer_seeds=None if facts["fewer_seeds"] is None else seeds_of(facts["fewer_seeds"], f"{where}: fewer_seeds"),
         problems=facts["problems"], validation=facts["validation"], settings=file.settings | facts.get("settings", {}),
-        infer=places_of(facts["infer"], f"{where}: infer"), with_family=facts["with_family"], anytime=facts["anytime"],
+        infer=places_of(facts["infer"], f"{where}: infer"), with_family=facts["with_family"],
+        anytime=facts["anytime"], tune=facts["tune"],
         primary=None if primary is None else _converted(primary, Primary, f"{where}: primary"),
     )  # fmt: skip
 
