@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from harness.cli_compare import compare, sweep
+from harness.cli_records import gc, merge, pack
+from harness.cli_report import report
 from harness.options import CHECKPOINT_S, DEVICE, JSON, MAX_KV_BYTES, PROBLEMS, RESULTS, check_device, parse_settings
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
@@ -165,9 +167,19 @@ def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, thr
 
 
 @cli.command("list")
+@click.option("--runs", "of_runs", is_flag=True, help="The complete runs in --results instead.")
+@click.option("--task", help="With --runs: only those of this task.")
+@RESULTS
 @JSON
-def list_plugins(as_json: bool) -> None:
-    """Strategies and tasks, with one line, source and settings each."""
+def list_plugins(of_runs: bool, task: str | None, results: Path, as_json: bool) -> None:
+    """Strategies and tasks, with one line, source and settings each; or the runs that there are."""
+    if of_runs:
+        from harness.listing import print_listed, runs
+
+        print_listed(*runs(results, task=task), as_json=as_json)
+        return
+    if task is not None:
+        raise ValueError("--task: goes with --runs; without it, list shows every plugin")
     from harness.catalogue import catalogue, catalogue_text
 
     print(json.dumps(catalogue(), indent=1) if as_json else catalogue_text())
@@ -273,3 +285,6 @@ def new(kind: str, name: str, folder: Path) -> None:
 
 cli.add_command(compare)
 cli.add_command(sweep)
+for command in (gc, merge, pack):
+    cli.add_command(command)
+cli.add_command(report)

@@ -41,17 +41,14 @@ def question_line(task: Task, problem: Problem, solved: Outcome, scored: Outcome
         "notes": solved.trace.notes | {k: list(v) for k, v in answer.notes.items()},
         "nats": likelihood.nats,
         "targets": likelihood.tokens,
-        "tree": None if answer.tree is None else tree_json(task, problem, answer.tree),
+        "candidates": None if answer.tree is None else candidates_json(task, problem, answer.tree),
     }
 
 
-def tree_json(task: Task, problem: Problem, tree: Tree) -> Line:
-    """A search's tree in columns over its nodes; answers, their grades and their form for votes by the number of their node."""
+def tree_json(tree: Tree) -> Line:
+    """A search's whole tree in columns over its nodes."""
     nodes = tree.nodes
-    finals = {str(at): node.answer for at, node in enumerate(nodes) if node.final}
-    given = {at: text for at, text in finals.items() if text is not None}
     return {
-        "pool": tree.pool,
         "parent": [node.parent for node in nodes],
         "said": [node.said for node in nodes],
         "nats": [round(node.nats, NATS_DIGITS) for node in nodes],
@@ -60,9 +57,22 @@ def tree_json(task: Task, problem: Problem, tree: Tree) -> Line:
         "visits": [node.visits for node in nodes],
         "fate": [FATES.index(node.fate) for node in nodes],
         "flops": [node.flops for node in nodes],
-        "answers": finals,
-        "scores": {at: task.grade(problem, text) for at, text in finals.items()},
-        "votes": {at: task.canonical(text) for at, text in given.items()},
+    }
+
+
+def candidates_json(task: Task, problem: Problem, tree: Tree) -> Line:
+    """What a search ended in, by the number of the node: answers, their grades and forms for votes, and what ranked them."""
+    finals = {str(at): node for at, node in enumerate(tree.nodes) if node.final}
+    valued = any(node.value is not None for node in tree.nodes)
+    return {
+        "pool": tree.pool,
+        "nodes": len(tree.nodes),
+        "answers": {at: node.answer for at, node in finals.items()},
+        "scores": {at: task.grade(problem, node.answer) for at, node in finals.items()},
+        "votes": {at: task.canonical(node.answer) for at, node in finals.items() if node.answer is not None},
+        "nats": {at: round(node.nats, NATS_DIGITS) for at, node in finals.items()},
+        "tokens": {at: node.tokens for at, node in finals.items()},
+        "value": {at: node.value for at, node in finals.items()} if valued else None,
     }
 
 
@@ -89,8 +99,11 @@ def trace_json(trace: Trace) -> Line:
 
 
 def trace_line(name: str, outcomes: Sequence[Outcome]) -> Line:
-    """The record's line of a problem's trace: of all its outcomes, one behind another."""
-    return {"id": name, **_joined([trace_json(outcome.trace) for outcome in outcomes])}
+    """The record's line of a problem's trace, of all its outcomes one behind another, with the tree of what was searched."""
+    answer = outcomes[0].value if outcomes else None
+    tree = answer.tree if isinstance(answer, Answer) else None
+    cells = _joined([trace_json(outcome.trace) for outcome in outcomes])
+    return {"id": name, **cells, "tree": None if tree is None else tree_json(tree)}
 
 
 def _joined(traces: Sequence[Line]) -> Line:
@@ -159,6 +172,6 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
         "nats": nats,
         "targets": targets,
         "bytes": len(document.text.encode()),
-        "tree": None,
+        "candidates": None,
         "windows": [o.ledger.text_tokens + o.ledger.woven_tokens for o in outcomes],
     }

@@ -33,12 +33,13 @@ def pictures(one: Measured, results: Path) -> dict[str, bytes]:
         files |= files_of(_thoughts(one, thoughts), f"{name}-thoughts")
     for label, record in firsts:
         if record["search"] is not None:
-            lines = [x for x in _lines(results, record) if _worth_drawing(x["tree"])]
+            trees = {x["id"]: x["tree"] for x in _lines(results, record, "traces.jsonl") if _worth_drawing(x["tree"])}
+            lines = [x for x in _lines(results, record) if x["id"] in trees]
             if lines:  # the first that it got right, if any
                 shown = next((x for x in lines if x["score"] >= 1.0), lines[0])
-                files |= files_of(_tree(shown, label, one), f"{name}-tree-{_plain(label)}")
-        if record["value"] is not None and "bins" in record["value"]:
-            drawn = calibration.diagram(record["value"])
+                files |= files_of(_tree(shown, trees[shown["id"]], label), f"{name}-tree-{_plain(label)}")
+        if record["value"] is not None:
+            drawn = calibration.diagram(record["value"]["calibration"])
             files |= {f"{name}-calibration-{_plain(label)}.{end}": drawn[f"reliability.{end}"] for end in ("png", "svg")}
     return files
 
@@ -87,11 +88,10 @@ def _worth_drawing(tree: Record | None) -> bool:
     return tree is not None and 4 <= len(tree["parent"]) <= MOST_NODES
 
 
-def _tree(line: Record, label: str, one: Measured) -> Any:
+def _tree(line: Record, tree: Record, label: str) -> Any:
     """Levels from left to right; a node shows what was said there."""
     from matplotlib.lines import Line2D
 
-    tree = line["tree"]
     x, y = _layout(tree["parent"])
     height = max(np.bincount(x))
     figure = figure_of(2.2 * (max(x) + 1) + 1.5, 0.42 * height + 1.6)
@@ -101,7 +101,7 @@ def _tree(line: Record, label: str, one: Measured) -> Any:
             axes.plot([x[parent], x[node]], [y[parent], y[node]], color="0.75", linewidth=1, zorder=1)
     fates = [FATES[at] for at in tree["fate"]]
     for node, fate in enumerate(fates):
-        right = tree["scores"].get(str(node), 0.0) >= 1.0
+        right = line["candidates"]["scores"].get(str(node), 0.0) >= 1.0
         axes.scatter(x[node], y[node], s=90 if right else 45, marker="*" if right else "o", color=FATE_COLOURS[fate], zorder=2)
         words = tree["said"][node].strip().replace("\n", "; ")
         shown = words if len(words) <= MOST_CHARACTERS else words[: MOST_CHARACTERS - 1] + "…"

@@ -80,25 +80,25 @@ def search(lines: Sequence[Line]) -> Line | None:
     coverage: the share of problems of which any candidate is right; selected: of which the chosen one is; gap: their difference.
     candidates, nodes: means a problem. pool: for independent draws, what every n of them would give, by `harness.pools`.
     """
-    counted = [x for x in lines if x["weight"] > 0 and x["tree"] is not None]
+    counted = [x for x in lines if x["weight"] > 0 and x["candidates"] is not None]
     if not counted:
         return None
     weights = [x["weight"] for x in counted]
     covered, selected = (share([f(x) for x in counted], weights) for f in (_covered, lambda x: x["score"]))
     found: Line = {"coverage": _metric(covered, len(counted), None), "selected": selected.value}
     found["gap"] = None if covered.value is None or selected.value is None else covered.value - selected.value
-    found["candidates"] = float(np.average([len(x["tree"]["answers"]) for x in counted], weights=weights))
-    found["nodes"] = float(np.average([len(x["tree"]["parent"]) for x in counted], weights=weights))
-    pooled = all(x["tree"]["pool"] != "none" and x["tree"]["answers"] for x in counted)
-    found["pool"] = _pool_curves([x["tree"] for x in counted], weights) if pooled else None
+    found["candidates"] = float(np.average([len(x["candidates"]["answers"]) for x in counted], weights=weights))
+    found["nodes"] = float(np.average([x["candidates"]["nodes"] for x in counted], weights=weights))
+    pooled = all(x["candidates"]["pool"] != "none" and x["candidates"]["answers"] for x in counted)
+    found["pool"] = _pool_curves([x["candidates"] for x in counted], weights) if pooled else None
     return found
 
 
-def _pool_curves(trees: Sequence[Line], weights: Sequence[float]) -> list[Line]:
+def _pool_curves(every: Sequence[Line], weights: Sequence[float]) -> list[Line]:
     """Exact curves over n; those of a weighted vote are means over seeded subsets, with their standard error."""
-    pools = [_pool(tree) for tree in trees]
+    pools = [_pool(one) for one in every]
     found: list[Line] = [dict(point) for point in curves(pools, weights)]
-    if all(tree["pool"] == "weighted" for tree in trees):
+    if all(one["pool"] == "weighted" for one in every):
         each = [weighted_majority_at(pool, subsets=WEIGHTED_SUBSETS, seed=at) for at, pool in enumerate(pools)]
         share_of = np.array(weights) / np.sum(weights)
         for n, point in enumerate(found):
@@ -109,18 +109,18 @@ def _pool_curves(trees: Sequence[Line], weights: Sequence[float]) -> list[Line]:
 
 def _covered(line: Line) -> float:
     """The best candidate's score."""
-    return float(max(line["tree"]["scores"].values(), default=0.0))
+    return float(max(line["candidates"]["scores"].values(), default=0.0))
 
 
-def _pool(tree: Line) -> Pool:
-    """The candidates of a tree in the order of their draws."""
-    drawn = list(tree["answers"])
-    values = [None if tree["value"] is None else tree["value"][int(at)] for at in drawn]
-    nats = [tree["nats"][int(at)] / max(tree["tokens"][int(at)], 1) for at in drawn]
+def _pool(one: Line) -> Pool:
+    """A problem's candidates in the order of their draws."""
+    drawn = list(one["answers"])
+    values = [None if one["value"] is None else one["value"][at] for at in drawn]
+    nats = [one["nats"][at] / max(one["tokens"][at], 1) for at in drawn]
     scores = [mean if value is None else value for value, mean in zip(values, nats, strict=True)]
-    right = tuple(tree["scores"][at] >= 1.0 for at in drawn)
-    weights = tuple(max(score, LEAST_WEIGHT) for score in scores) if tree["pool"] == "weighted" else None
-    return Pool(right=right, groups=tuple(tree["votes"].get(at) for at in drawn), scores=tuple(scores), weights=weights)
+    right = tuple(one["scores"][at] >= 1.0 for at in drawn)
+    weights = tuple(max(score, LEAST_WEIGHT) for score in scores) if one["pool"] == "weighted" else None
+    return Pool(right=right, groups=tuple(one["votes"].get(at) for at in drawn), scores=tuple(scores), weights=weights)
 
 
 def infer(lines: Sequence[Line]) -> Line:

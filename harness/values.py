@@ -160,8 +160,8 @@ def _record(spec: RunSpec, learner: Record, sample: Sample, flops: dict[str, int
 
 def brief(record: Record) -> Record:
     """What a run's own record says of its value model."""
-    scores = {name: record["calibration"][name] for name in ("brier", "brier_of_constant", "bins")}
-    return {name: record[name] for name in ("fingerprint", "flops", "ratio", "states")} | scores
+    scores = {name: record["calibration"][name] for name in ("brier", "brier_of_constant")}
+    return {name: record[name] for name in ("fingerprint", "flops", "ratio", "states", "calibration")} | scores
 
 
 def trained_flops(train: dict[str, Any]) -> int:

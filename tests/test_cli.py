@@ -21,7 +21,7 @@ RUN_KEYS = {
 }  # fmt: skip
 LINE_KEYS = {
     "id", "question", "completion", "answer", "key", "score", "difficulty", "flops", "serial_passes", "text_tokens",
-    "woven_tokens", "kv_bytes", "stop", "notes", "access", "tree",
+    "woven_tokens", "kv_bytes", "stop", "notes", "access", "candidates",
 }  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def test_record_has_the_promised_keys(results: Path, capsys: pytest.CaptureFixtu
     assert record.keys() >= RUN_KEYS and printed.keys() == record.keys() | {"timing"}
     wanted = {"target_flops", "spent_flops", "updates", "examples", "text_tokens", "woven_tokens", "supervised_tokens", "epochs"}
     assert wanted <= record["train"].keys()
-    assert {"total", "prefill", "think", "answer", "score", "verify", "p50", "p95"} == record["infer"]["flops_per_problem"].keys()
+    kinds = {"total", "prefill", "think", "answer", "score", "verify", "p50", "p95", "quadratic", "non_embedding"}
+    assert kinds == record["infer"]["flops_per_problem"].keys()
     assert {"value", "low", "high", "n", "floor"} == record["metrics"]["accuracy"].keys()
     lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
     assert len(lines) == 12 and all(line.keys() >= LINE_KEYS for line in lines)

@@ -10,7 +10,7 @@ from scripted import alphabet, follows
 from support import ask, seen, strategy, tiny
 
 from harness.evaluate import oracle_of, referee_of
-from harness.lines import question_line, tree_json
+from harness.lines import candidates_json, question_line, trace_line, tree_json
 from harness.meter import block_flops, head_flops
 from harness.problem import END, SEP, Key, Problem, Question
 from harness.session import Job
@@ -218,10 +218,13 @@ def test_subtrees_know_nothing_of_each_other(base):
 
 def test_the_record_holds_the_whole_tree(base):
     outcome = solved(tree(base, propose="beam", branching=3, breadth=2))
-    recorded = tree_json(Numbers(), PROBLEM, outcome.value.tree)
+    recorded, ended = tree_json(outcome.value.tree), candidates_json(Numbers(), PROBLEM, outcome.value.tree)
     nodes = outcome.value.tree.nodes
     assert recorded["parent"] == [n.parent for n in nodes] and recorded["flops"] == [n.flops for n in nodes]
-    assert set(recorded["scores"].values()) == {0.0, 1.0} and recorded["pool"] == "none"
+    assert set(ended["scores"].values()) == {0.0, 1.0} and ended["pool"] == "none" and ended["nodes"] == len(nodes)
+    assert ended["nats"] == {at: recorded["nats"][int(at)] for at in ended["answers"]}
+    assert ended["value"] == {at: recorded["value"][int(at)] for at in ended["answers"]}
     scored = dataclasses.replace(outcome, value=[type("L", (), {"nats": 1.0, "tokens": 2})()])
     line = question_line(Numbers(), PROBLEM, outcome, scored)
-    assert line["tree"] == recorded and line["access"] == "none" and line["score"] == 1.0
+    assert trace_line("0", [outcome])["tree"] == recorded and line["candidates"] == ended
+    assert line["access"] == "none" and line["score"] == 1.0

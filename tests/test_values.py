@@ -444,7 +444,7 @@ def test_a_run_is_valued_asked_and_verified(made, tmp_path, how, capsys):
     if how is TREE:
         shutil.rmtree(results / "values")  # made by the run itself
     record = run(spec, results=results)
-    names = ("fingerprint", "flops", "ratio", "states")
+    names = ("fingerprint", "flops", "ratio", "states", "calibration")
     scores = {name: made[1]["calibration"][name] for name in ("brier", "brier_of_constant")}
     assert record["value"] == {name: made[1][name] for name in names} | scores
     assert files_of(results)["value.json"] == files_of(made[0])["value.json"]

@@ -200,17 +200,18 @@ def test_records_tell_what_candidates_held(tmp_path: Path) -> None:
     lines = [json.loads(x) for x in (folder / "problems.jsonl").read_text().splitlines()]
     found, weights = record["search"], [x["weight"] for x in lines]
     mean = lambda values: sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)  # noqa: E731
-    assert found["coverage"]["value"] == pytest.approx(mean([max(x["tree"]["scores"].values()) for x in lines]))
+    assert found["coverage"]["value"] == pytest.approx(mean([max(x["candidates"]["scores"].values()) for x in lines]))
     assert found["gap"] == pytest.approx(found["coverage"]["value"] - record["metrics"]["accuracy"]["value"])
     for point in found["pool"]:
         passed = []
         for x in lines:
-            some = list(combinations(x["tree"]["scores"].values(), point["n"]))
+            some = list(combinations(x["candidates"]["scores"].values(), point["n"]))
             passed.append(sum(max(s) for s in some) / len(some))
         assert point["pass"] == pytest.approx(mean(passed))
     assert record["access"] == "none" and [p["n"] for p in found["pool"]] == [1, 2, 3, 4]
-    for x in lines:
-        assert sum(x["tree"]["flops"]) == sum(x["flops"].values())
+    traces = [json.loads(x) for x in (folder / "traces.jsonl").read_text().splitlines()]
+    for x, trace in zip(lines, traces, strict=True):
+        assert sum(trace["tree"]["flops"]) == sum(x["flops"].values())
 
 
 def test_a_pools_last_point_is_the_whole_pool():
