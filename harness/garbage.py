@@ -119,7 +119,7 @@ def _temporary(results: Path) -> Iterator[Waste]:
     """What writers that are gone left half-written, anywhere, as `storage.sweep` tells it."""
     for path in sorted(results.rglob(".*.tmp")):
         process = path.name.split(".")[-2]
-        if path.is_file() and not (process.isdigit() and storage._alive(int(process))):
+        if path.is_file() and not (process.isdigit() and storage.alive(int(process))):
             yield _waste(TEMPORARY, path, None)
 
 

@@ -91,11 +91,11 @@ def sweep(folder: Path) -> None:
     """Remove what processes that are gone, or this one when it was cut off, left half-written."""
     for path in sorted(folder.glob(".*.tmp")):
         process = path.name.split(".")[-2]
-        if not process.isdigit() or int(process) == os.getpid() or not _alive(int(process)):
+        if not process.isdigit() or int(process) == os.getpid() or not alive(int(process)):
             remove(path)
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     """Whether a process of this machine still runs; where that cannot be told, it does."""
     if os.name != "posix":
         return True

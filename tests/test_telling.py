@@ -83,3 +83,30 @@ def test_a_torn_declaration_is_one_clear_line(results: Path) -> None:
     path.write_text(path.read_text()[:100])
     with pytest.raises(ValueError, match=r"arithmetic\.json is truncated"):
         differing_tables(results)
+
+
+def test_report_check_recomputes_everything(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--check", "--results", str(made)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("8 records, 44 traces and ") and said.endswith("recomputed: 0 differ\n")
+    assert not (made / "index.html").exists()
+
+
+def test_report_check_names_what_differs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A number of a record, sealed again, and with it the tables that hold it."""
+    path = sorted((results / "runs" / "arithmetic" / "reasoning_tokens").glob("*-s0/run.json"))[0]
+    record = json.loads(path.read_text())
+    record["metrics"]["accuracy"]["value"] = 0.5
+    record["digest"] = records.seal(record)
+    storage.replace_file(path, json.dumps(record).encode())
+    assert main(["report", "--check", "--json", "--results", str(results)]) == 1
+    wrong = json.loads(capsys.readouterr().out)["wrong"]
+    assert any("metrics.accuracy.value" in line for line in wrong) and any("arithmetic.csv" in line for line in wrong)
+
+
+def test_the_page_is_made_from_a_comparison(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--results", str(made)]) == 0
+    page = (made / "index.html").read_text()
+    assert "reasoning_tokens" in page and "comparisons: 1, runs: 6" in capsys.readouterr().out
+    (made / "index.html").unlink()
+    shutil.rmtree(made / "page")
