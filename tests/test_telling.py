@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_compare import COMMAND
+from test_crash import Changes, Crash
 
 from harness import records, storage
 from harness.cli import main
@@ -110,3 +111,27 @@ def test_the_page_is_made_from_a_comparison(made: Path, capsys: pytest.CaptureFi
     assert "reasoning_tokens" in page and "comparisons: 1, runs: 6" in capsys.readouterr().out
     (made / "index.html").unlink()
     shutil.rmtree(made / "page")
+
+
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
+def test_a_crash_at_any_write_of_tables_and_pictures_changes_nothing(results: Path, when: str) -> None:
+    """Some changes of files; the same command then writes the same bytes, and leaves nothing half-written."""
+
+    def content() -> dict[str, bytes]:
+        kept = (path for kind in ("tables", "plots") for path in (results / kind).rglob("*") if path.is_file())
+        return {path.name: path.read_bytes() for path in kept if "timing" not in path.name}
+
+    command, whole = [*COMMAND, "--results", str(results)], content()
+    with pytest.MonkeyPatch.context() as counting:
+        seen = Changes(counting).seen
+        assert main(command) == 0
+    assert len(seen) > 60 and content() == whole
+    for at in range(5, len(seen), 29):
+        for kind in ("tables", "plots"):
+            shutil.rmtree(results / kind)
+        with pytest.MonkeyPatch.context() as crashing:
+            Changes(crashing, at, when)
+            with pytest.raises(Crash):
+                main(command)
+        assert main(command) == 0
+        assert content() == whole, seen[at]
