@@ -9,6 +9,7 @@ from harness import show_compare
 from harness.compare import Compared, compare, read
 from harness.comparison_files import write_tuning
 from harness.grid import Cell, Grid, arms_of, grid_of, name_of
+from harness.long_twins import with_long
 from harness.plots import draw
 from harness.show import to_stderr
 from harness.suite import Suite
@@ -40,6 +41,12 @@ def compare_suite(
     found = _made(grid, how, count, title=suite.name, dry_run=dry_run, as_json=as_json)
     if found is None:
         return 0
+    longer = with_long(suite, found.records)
+    if longer is not None:
+        suite, grid = longer, grid_of(longer, threads=threads)
+        more = _made(grid, how, count, title=f"{suite.name}, long twins", dry_run=False, as_json=as_json)
+        assert more is not None, "dry runs end above"
+        found = more
     failed = {one.cell: f"failed: {name_of(one.cell, grid)}: {one.reason}" for one in found.failed}
     notes = {n: _notes(n, grid, failed) for n in range(len(suite.blocks))}
     rows, paths = write_all(grid, found.records, results=how.results, target=how.results, notes=notes, pictures=pictures)

@@ -168,7 +168,7 @@ def rows_of(one: Measured) -> list[Row]:
         there = [number for number in range(len(one.arms)) if number in curves.hulls]
         targets = {number: one.target(place, curves, number) for number in there}
         at = curves.best if one.block.anytime else curves.at
-        pairs = {n: (at(n, t), at(COMPARATOR, t)) for n, t in targets.items()}
+        pairs = {n: (at(n, t), at(curves.rival(n), t)) for n, t in targets.items()}
         judged = _judged(one, curves, pairs)
         for number in there:
             ours, comparator = pairs[number]
@@ -205,7 +205,7 @@ def _judged(one: Measured, curves: Curves, pairs: Pairs) -> dict[int, tuple[Verd
 def _judged_at_own_cost(one: Measured, curves: Curves, arms: Iterable[int]) -> dict[str, Verdict]:
     """Verdicts where each arm is compared at what it costs itself in another currency."""
     ends = {n: one.target(OWN_COST, curves, n) for n in arms}
-    pairs = {n: (curves.at(n, end), curves.at(COMPARATOR, end)) for n, end in ends.items()}
+    pairs = {n: (curves.at(n, end), curves.at(curves.rival(n), end)) for n, end in ends.items()}
     return judge({str(n): _comparison(one, curves, *both) for n, both in _both(one.arms, pairs).items()})
 
 

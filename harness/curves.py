@@ -24,6 +24,11 @@ SCORES = ("accuracy", "nats_per_token")  # of questions, of documents
 COMPARATOR = -1  # its place among the arms
 
 
+def own_comparator(arm: int) -> int:
+    """The place of a comparator that is one arm's alone."""
+    return COMPARATOR - 1 - arm
+
+
 @dataclass(frozen=True, slots=True)
 class At:
     """An arm at one place: the coin, its test scores and costs by seed; None for an arm that cannot be had that cheaply."""
@@ -54,6 +59,10 @@ class Curves:
         scores = {seed: mixture.applied({n: by[seed] for n, by in self._of(mixture, self.scores)}) for seed in self.seeds}
         cost = mixture.applied({n: float(np.mean([by[s] for s in self.seeds])) for n, by in self._of(mixture, self.costs)})
         return At(mixture, scores, cost)
+
+    def rival(self, arm: int) -> int:
+        """The place of the comparator that an arm is held against: its own, where one of the family is its twin alone."""
+        return own_comparator(arm) if own_comparator(arm) in self.hulls else COMPARATOR
 
     def best(self, arm: int, cap: float) -> At | None:
         """An arm's best point within a cap on every problem: no coin, which could only mix what each problem may spend."""
@@ -100,8 +109,12 @@ def curves_of(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[i
 
     hulls: dict[int, Hull] = {}
     if seeds:
-        family = [key for key in chosen if arms[key[0]].family]
-        groups = {number: [key for key in chosen if key[0] == number] for number in range(len(arms))} | {COMPARATOR: family}
+        groups = {number: [key for key in chosen if key[0] == number] for number in range(len(arms))}
+        for number, label in [(None, None), *((n, arm.label) for n, arm in enumerate(arms))]:
+            twins = any(arm.only_for == label for arm in arms)
+            if number is None or twins:
+                at = COMPARATOR if number is None else own_comparator(number)
+                groups[at] = [key for key in chosen if arms[key[0]].family and arms[key[0]].only_for in (None, label)]
         hulls = {n: hull([point(k) for k in keys], higher_is_better=higher) for n, keys in groups.items() if keys}
     scores = {name: {s: score_of(r) for s, r in by.items()} for name, by in tests.items()}
     costs = {name: {s: cost_of(r, currency) for s, r in by.items()} for name, by in tests.items()}

@@ -102,7 +102,7 @@ def _runs(
     choosing = arm.family or len(points) > 1
     for flops, (words, point), (cap, most) in itertools.product(budgets, points.items(), caps.items()):
         for seed, split in itertools.product(block.seeds_at(flops), ("validation", "test") if choosing else ("test",)):
-            settings = settings_of(block, arm, {**point, "train.flops": flops})
+            settings = settings_of(block, arm, {**point, "train.flops": arm.spends_flops or flops})
             settings |= {"infer.split": split} if split != "test" else {}
             settings |= {} if most is None else {"infer.cap_flops": most}
             count = block.validation if split == "validation" else block.problems

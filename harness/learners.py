@@ -24,6 +24,8 @@ from harness.strategy import Strategy
 from harness.train import Spent, Trainer
 from harness.weights import load_state, make_backbone, pack, read_packed, state_of, weights_hash
 
+CHECKPOINTS = Path(__file__).parent / "checkpoints"  # learners that come with the harness, as they lie under results/weights
+
 
 class Reporter(Protocol):
     """Who is told how a run goes on (a progress bar, a test, nobody)."""
@@ -64,6 +66,8 @@ def _learned(
     if again:
         for name in ("learner.json", "checkpoint.safetensors"):
             storage.remove(folder / name)
+    else:
+        _take_shipped(folder)
     complete, before = (folder / "learner.json").exists(), spec.pretrained()
     first = None
     if before is not None and not complete:
@@ -84,6 +88,16 @@ def _learned(
     backbone.to(torch.device(device))
     learner = _train(spec, backbone, folder, checkpoint_s, reporter, first[1] if first else None, device)
     return backbone.eval(), learner
+
+
+def _take_shipped(folder: Path) -> None:
+    """Copy a learner that comes with the harness, so that it need not be trained; learner.json, which makes it complete, last."""
+    shipped = CHECKPOINTS / folder.name
+    if (folder / "learner.json").exists() or not (shipped / "learner.json").exists():
+        return
+    names = sorted(path.name for path in shipped.iterdir() if path.name != "learner.json")
+    for name in [*names, "learner.json"]:
+        storage.replace_file(folder / name, (shipped / name).read_bytes())
 
 
 def _check_wording(strategy: Strategy, alphabet: Alphabet) -> None:

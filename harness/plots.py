@@ -49,7 +49,7 @@ def draw(every: Sequence[Measured], folder: Path, results: Path) -> list[Path]:
 
 
 def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
-    """Every arm's points with their intervals over seeds, its hull, and the comparator's."""
+    """Every arm's points with their seeds and intervals over them, its hull, and the comparator's."""
     figure = figure_of(7.6, 4.6)
     axes = figure.add_subplot()
     words, times = SCALE[one.is_accuracy]
@@ -64,6 +64,8 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
             continue
         x, middle, low, high = zip(*(point_of(curves, name, times) for name in names), strict=True)
         reach = [np.subtract(middle, low), np.subtract(high, middle)]
+        seeds = [(curves.costs[name][s], curves.scores[name][s] * times) for name in names for s in curves.seeds]
+        axes.scatter(*zip(*seeds, strict=True), s=9, color=look["color"], alpha=0.35, linewidth=0, zorder=2)
         axes.errorbar(x, middle, yerr=reach, linestyle="none", capsize=3, markersize=7, label=arm.label, zorder=3, **look)
         if len(names) > 1:
             axes.plot(*_scaled(_line(curves, number, None), times), color=look["color"], linewidth=1.2, zorder=2)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.comparison import OWN_COST, Measured
-from harness.curves import COMPARATOR, PRIMARY, Currency
+from harness.curves import PRIMARY, Currency
 from harness.wording import Unit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def leads(one: Measured, currency: Currency) -> dict[int, float]:
         if arm.family or number not in curves.hulls:
             continue
         end = one.target(OWN_COST, curves, number)
-        at, other = curves.at(number, end), curves.at(COMPARATOR, end)
+        at, other = curves.at(number, end), curves.at(curves.rival(number), end)
         if at is not None and other is not None:
             found[number] = sign * float(np.mean([at.scores[seed] - other.scores[seed] for seed in curves.seeds]))
     return found

@@ -18,7 +18,8 @@ class Arm:
     """One thing that is compared.
 
     settings: over the block's; points: settings of asking, each with its values, all combinations of which are points of the
-    arm's curve; family: whether it belongs to the comparator; budgets: the training budgets that it is given, none: all.
+    arm's curve; family: whether it belongs to the comparator, and only_for: of which arm alone (none: of all);
+    budgets: the training budgets that it is given, none: all; spends_flops: what it is trained with in their place.
     """
 
     strategy: str
@@ -26,7 +27,9 @@ class Arm:
     settings: Settings = field(default_factory=dict)
     points: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     family: bool = False
+    only_for: str | None = None
     budgets: Sequence[float] | None = None
+    spends_flops: float | None = None
 
     @property
     def label(self) -> str:

@@ -36,7 +36,7 @@ def gain_of(row: Row, every: Sequence[Measured]) -> Gains | None:
     """
     curves = {one.train_flops: one.curves[PRIMARY] for one in every}
     seeds = set.intersection(*(set(found.seeds) for found in curves.values()), set(row.at.scores) if row.at else set())
-    others = {flops: found.at(COMPARATOR, row.at.cost) for flops, found in curves.items()} if row.at else {}
+    others = {flops: found.at(found.rival(row.number), row.at.cost) for flops, found in curves.items()} if row.at else {}
     there: dict[float, At] = {flops: at for flops, at in others.items() if at is not None}
     if row.at is None or not seeds or not there:
         return None
