@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.defaults import default
 from harness.grid import Cell, arms_of
-from harness.records import Record
+from harness.records import Record, training_flops
 from harness.suite import Arm, Block, Suite
 
 
@@ -33,14 +33,9 @@ def _twins(number: int, block: Block, arms: list[Arm], found: Mapping[Cell, Reco
     for cell, record in found.items():
         for place in cell.places:
             if place.block == number and not arms[place.arm].family:
-                spent.setdefault((arms[place.arm].label, place.train_flops), []).append(_flops(record))
+                spent.setdefault((arms[place.arm].label, place.train_flops), []).append(training_flops(record["train"]))
     for (label, budget), flops in spent.items():
         yield Arm(
             strategy=default("baseline"), name=f"long as {label}", family=True, only_for=label, budgets=[budget],
             spends_flops=float(f"{np.mean(flops):.4g}"), settings={"train.match": "flops"},
         )  # fmt: skip
-
-
-def _flops(record: Record) -> float:
-    train = record["train"]
-    return float(train["spent_flops"] + (train["pretraining"] or {"spent_flops": 0})["spent_flops"])

@@ -142,6 +142,12 @@ def run_folders(results: Path, *, task: str | None = None) -> Iterator[Path]:
     yield from sorted(path.parent for path in (results / "runs").glob(f"{among}/*/*/run.json"))
 
 
+def training_flops(train: Record) -> int:
+    """All that a learner's training spent, earlier phases included; train: that part of its record."""
+    before = train["pretraining"]
+    return int(train["spent_flops"]) + (0 if before is None else training_flops(before))
+
+
 def spec_of(record: Record) -> RunSpec:
     """The spec in a record."""
     return from_json(record["spec"])

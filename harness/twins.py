@@ -48,18 +48,12 @@ class Twin:
             layers, width, heads, _ = self.spec.model.shape
             words += f"; {layers} layers, width {width}, {heads} heads: {self._share(self.foreseen_flops)} by formula"
         if record is not None:
-            spent = training_flops(record) if self.kind == "long" else asking_flops(record)
+            spent = records.training_flops(record["train"]) if self.kind == "long" else asking_flops(record)
             words += f"; realised {self._share(spent)}"
         return words
 
     def _share(self, flops: float) -> str:
         return f"{flops:.4g} ({flops / self.target_flops:.3f}x)" if self.target_flops else f"{flops:.4g}"
-
-
-def training_flops(record: Record) -> float:
-    """What a run's training spent, its pretraining included."""
-    train = record["train"]
-    return float(train["spent_flops"] + (train["pretraining"] or {"spent_flops": 0})["spent_flops"])
 
 
 def asking_flops(record: Record) -> float:
@@ -84,7 +78,7 @@ def make_twin(kind: str | None, of: str | None, *, results: Path, seed: int | No
     other = {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
     spec = _as_baseline(from_json(record["spec"] | other), record)
     if kind == "long":
-        return Twin(kind, spec, folder, training_flops(record))
+        return Twin(kind, spec, folder, records.training_flops(record["train"]))
     target = asking_flops(record)
     model, foreseen = _reshaped(kind, spec, target, costs_of(spec, _alphabet(spec, results)))
     return Twin(kind, dataclasses.replace(spec, model=model), folder, target, foreseen)

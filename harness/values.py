@@ -139,7 +139,7 @@ def _make(spec: RunSpec, learner: Record, samples: dict[Split, Sample], folder: 
 
 def _record(spec: RunSpec, learner: Record, sample: Sample, flops: dict[str, int], found: Calibration) -> Record:
     """What value.json holds, but for its seal. ratio: of sampling and fitting to the learner's training; the check is apart."""
-    wanted, trained = wanted_by(spec), trained_flops(learner["train"])
+    wanted, trained = wanted_by(spec), records.training_flops(learner["train"])
     return {
         "schema": SCHEMA,
         "fingerprint": fingerprint(spec),
@@ -162,12 +162,6 @@ def brief(record: Record) -> Record:
     """What a run's own record says of its value model."""
     scores = {name: record["calibration"][name] for name in ("brier", "brier_of_constant")}
     return {name: record[name] for name in ("fingerprint", "flops", "ratio", "states", "calibration")} | scores
-
-
-def trained_flops(train: dict[str, Any]) -> int:
-    """All that a learner's training spent, earlier phases included."""
-    before = train["pretraining"]
-    return int(train["spent_flops"]) + (0 if before is None else trained_flops(before))
 
 
 def loaded(spec: RunSpec, backbone: Backbone, learner: Record, *, results: Path) -> tuple[ValueModel, Record]:

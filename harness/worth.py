@@ -13,6 +13,7 @@ import numpy as np
 from harness.comparison import OWN_COST, Measured, Row
 from harness.curves import COMPARATOR, PRIMARY, At
 from harness.gains import Candidate, Gains, SeedCurve, gains, winner_by_questions
+from harness.records import training_flops
 from harness.verdicts import fisher, is_bimodal, solved_fraction
 from harness.wording import Unit, count
 
@@ -46,7 +47,7 @@ def gain_of(row: Row, every: Sequence[Measured]) -> Gains | None:
 def _seed_curve(row: Row, at: At, there: dict[float, At], seed: int) -> SeedCurve:
     return SeedCurve(
         comparator_flops=tuple(there), comparator_scores=tuple(other.scores[seed] for other in there.values()),
-        score=at.scores[seed], spent_flops=float(row.records[seed]["train"]["spent_flops"]),
+        score=at.scores[seed], spent_flops=training_flops(row.records[seed]["train"]),
     )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def _candidates(every: Sequence[Measured]) -> list[Candidate]:
         curves = one.curves[PRIMARY]
         for _, name in curves.names:
             by = [curves.records[name][seed]["train"] for seed in curves.seeds]
-            spent = [t["spent_flops"] + (t["pretraining"] or {"spent_flops": 0})["spent_flops"] for t in by]
+            spent = [training_flops(train) for train in by]
             label = f"{name} after {one.train_flops:.3g}"
             cost = _mean(curves.costs[name], curves.seeds)
             score = _mean(curves.scores[name], curves.seeds)

@@ -16,7 +16,7 @@ from harness.runs import run
 from harness.session import Job, Session
 from harness.spec import make_spec
 from harness.twins import _alphabet as alphabet_of
-from harness.twins import asking_flops, heads_for, make_twin, training_flops
+from harness.twins import asking_flops, heads_for, make_twin
 from harness.weights import make_backbone
 
 TINY = {
@@ -101,10 +101,10 @@ def test_a_long_twin_trains_on_what_the_arm_spent(results: Path) -> None:
     reference = records.read_run(folder)
     twin = make_twin("long", str(folder), results=results)
     record = run(twin.spec, results=results)
-    assert twin.target_flops == training_flops(reference) == reference["train"]["spent_flops"] > 3e7
+    assert twin.target_flops == records.training_flops(reference["train"]) == reference["train"]["spent_flops"] > 3e7
     assert (twin.spec.train.flops, twin.spec.train.match) == (twin.target_flops, "flops")
-    update = training_flops(record) / record["train"]["updates"]
-    assert twin.target_flops - 2 * update < training_flops(record) <= twin.target_flops
+    update = records.training_flops(record["train"]) / record["train"]["updates"]
+    assert twin.target_flops - 2 * update < records.training_flops(record["train"]) <= twin.target_flops
     same = make_twin("long", str(arm(results, "loops")), results=results).spec
     assert same.fingerprint() == make_spec(strategy="direct", task="arithmetic", settings=TINY).fingerprint()
 

@@ -18,7 +18,7 @@ import torch
 from scripted import alphabet, follows
 from support import Pages, Toy, ask, batch_of, states_and_inputs, strategy, tiny
 
-from harness import make_spec, rating, run, show_runs, storage, values
+from harness import make_spec, rating, records, run, show_runs, storage, values
 from harness.calibration import BINS, calibration, diagram
 from harness.checks.context import with_methods
 from harness.evaluate import oracle_of
@@ -271,7 +271,7 @@ def test_the_flops_are_those_of_another_run_cell_by_cell(made):
     assert record["states"] == states and record["problems"] == {"asked": 8, "used": 8}
     assert record["ratio"] == (flops["value"] + fitting) / learner["train"]["spent_flops"]
     train = {"spent_flops": 3, "pretraining": {"spent_flops": 4, "pretraining": {"spent_flops": 5, "pretraining": None}}}
-    assert values.trained_flops(train) == 12
+    assert records.training_flops(train) == 12
 
 
 # What it foretells
