@@ -52,9 +52,10 @@ class Measured:
 
     @property
     def floor(self) -> float | None:
-        """The best constant's score, of one seed's problems."""
-        value = self.sample["metrics"][self.metric]["floor"]
-        return None if value is None else float(value)
+        """The best constant's score on test, mean over seeds."""
+        curves = self.curves[PRIMARY]
+        by = curves.records[curves.names[0][1]]
+        return _mean([by[seed]["metrics"][self.metric]["floor"] for seed in curves.seeds])
 
     @property
     def unit_flops(self) -> float:

@@ -53,7 +53,11 @@ def tables_of(rows: Sequence[Row], every: Sequence[Measured], results: Path) -> 
         Table("rankings", "Rank, and lead over the comparator, when something else is equal", rankings(every)),
         Table("worth", "Training compute saved, and seeds that solved the task, at the headline budget", worth(rows, every)),
         Table("questions", "The cheapest way to a score, training included, by numbers of questions", questions(every)),
-        Table("spending", "Whether harder problems cost more: Spearman's rho of FLOPs and difficulty", spending(last, results)),
+        Table(
+            "spending",
+            "Whether harder problems cost more: Spearman's rho of FLOPs and difficulty (longer questions and answers count too)",
+            spending(last, results),
+        ),
         Table(
             "searchers",
             "Ways to ask one checkpoint: problems that only the first / only the second got right (McNemar's exact p; it says "

@@ -1,11 +1,13 @@
 """Curves: what each arm of a comparison scores at what cost, as hulls over its points, in any currency of cost.
 
-Hulls are laid over validation (mean over seeds) where there is a choice, and applied to each seed's test scores. Knows records of
+Hulls are laid over validation (mean over seeds) where there is a choice; their corners are then taken at what they cost and score
+on test, seed by seed. Knows records of
 one block at one budget; judges nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -21,6 +23,7 @@ PRIMARY: Currency = "flops"
 CURRENCIES: tuple[Currency, ...] = get_args(Currency)
 OTHERS: tuple[Currency, ...] = ("serial passes", "quadratic FLOPs", "non-embedding FLOPs")  # under which a verdict may flip
 SCORES = ("accuracy", "nats_per_token")  # of questions, of documents
+AS_CHEAP = 0.02  # answers differ in length: one that costs so much less is as cheap
 COMPARATOR = -1  # its place among the arms
 
 
@@ -53,8 +56,12 @@ class Curves:
     names: tuple[tuple[int, str], ...]
 
     def at(self, arm: int, place: float) -> At | None:
-        """An arm where a problem costs ``place``."""
-        if arm not in self.hulls or (mixture := self.hulls[arm].at(place)) is None:
+        """An arm where a problem costs ``place``; what is a little below its cheapest point counts as that."""
+        if arm not in self.hulls:
+            return None
+        cheapest = self.hulls[arm].corners[0].flops
+        mixture = self.hulls[arm].at(cheapest if cheapest * (1 - AS_CHEAP) <= place < cheapest else place)
+        if mixture is None:
             return None
         scores = {seed: mixture.applied({n: by[seed] for n, by in self._of(mixture, self.scores)}) for seed in self.seeds}
         cost = mixture.applied({n: float(np.mean([by[s] for s in self.seeds])) for n, by in self._of(mixture, self.costs)})
@@ -116,7 +123,18 @@ def curves_of(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[i
                 at = COMPARATOR if number is None else own_comparator(number)
                 groups[at] = [key for key in chosen if arms[key[0]].family and arms[key[0]].only_for in (None, label)]
         hulls = {n: hull([point(k) for k in keys], higher_is_better=higher) for n, keys in groups.items() if keys}
+        spent = {name: float(np.mean([cost_of(by[s], currency) for s in seeds])) for name, by in tests.items()}
+        hulls = {n: _relaid(found, spent) for n, found in hulls.items()}
     scores = {name: {s: score_of(r) for s, r in by.items()} for name, by in tests.items()}
     costs = {name: {s: cost_of(r, currency) for s, r in by.items()} for name, by in tests.items()}
     names = tuple((key[0], name) for key, name in named.items() if key[2] == "test")
     return Curves(hulls, scores, costs, tests, tuple(sorted(seeds)), names)
+
+
+def _relaid(found: Hull, spent: Mapping[str, float]) -> Hull:
+    """The corners that validation chose, at what they cost on test, where they are compared."""
+    corners: list[Point] = []
+    for corner in sorted((dataclasses.replace(c, flops=spent[c.name]) for c in found.corners), key=lambda c: c.flops):
+        if not corners or corner.flops > corners[-1].flops:
+            corners.append(corner)
+    return Hull(corners=tuple(corners))

@@ -47,8 +47,12 @@ def rankings(every: Sequence[Measured], currencies: Sequence[Currency] = REPEATA
         for number in order:
             row = {"task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "arm": one.arms[number].label}
             unit = Unit(one.is_accuracy)
-            rows.append(row | {f"at equal {currency}": _cell(by[currency], number, unit) for currency in currencies})
+            rows.append(row | {f"at equal {_said(currency)}": _cell(by[currency], number, unit) for currency in currencies})
     return pd.DataFrame(rows)
+
+
+def _said(currency: Currency) -> str:
+    return "FLOPs" if currency == PRIMARY else currency
 
 
 def _cell(found: Mapping[int, float], number: int, unit: Unit) -> str:

@@ -11,7 +11,7 @@ from harness.comparison import Row
 from harness.curves import At
 from harness.problem import ACCESS
 from harness.stats import t_interval
-from harness.wording import Unit, count
+from harness.wording import Unit, count, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "task": row.task, "train_flops": row.train_flops, "place": row.place, "arm": row.arm.label, "family": row.arm.family,
         "target_flops": row.target,
     }  # fmt: skip
-    facts |= _curve("", row.at) | _curve("comparator_", row.comparator)
+    facts |= _curve("", row.at, row.higher_is_better) | _curve("comparator_", row.comparator, row.higher_is_better)
     facts |= {"floor": row.floor, "infeasible": row.at is None}
     if row.at is not None:
         facts["point"] = _coin(row.at)
@@ -51,13 +51,14 @@ def _facts(row: Row) -> dict[str, Any]:
     return facts | _ledgers(row)
 
 
-def _curve(prefix: str, at: At | None) -> dict[str, Any]:
+def _curve(prefix: str, at: At | None, is_share: bool) -> dict[str, Any]:
     """A curve's score over seeds and its cost."""
     if at is None:
         return {f"{prefix}{name}": None for name in ("score", "score_low", "score_high", "flops", "seeds")}
     found = t_interval(list(at.scores.values()))
+    low, high = within(found.low, is_share), within(found.high, is_share)
     return {
-        f"{prefix}score": found.value, f"{prefix}score_low": found.low, f"{prefix}score_high": found.high,
+        f"{prefix}score": found.value, f"{prefix}score_low": low, f"{prefix}score_high": high,
         f"{prefix}flops": at.cost, f"{prefix}seeds": len(at.scores),
     }  # fmt: skip
 

@@ -33,13 +33,13 @@ def headline(every: Sequence[Measured]) -> Measured:
 def gain_of(row: Row, every: Sequence[Measured]) -> Gains | None:
     """Training FLOPs that the comparator needs for an arm's score / those that the arm spent, at the arm's cost of asking.
 
-    Over the seeds that all budgets have; None where there are none.
+    Over the seeds that all budgets have; None where there are none, or only one budget to tell by.
     """
     curves = {one.train_flops: one.curves[PRIMARY] for one in every}
     seeds = set.intersection(*(set(found.seeds) for found in curves.values()), set(row.at.scores) if row.at else set())
     others = {flops: found.at(found.rival(row.number), row.at.cost) for flops, found in curves.items()} if row.at else {}
     there: dict[float, At] = {flops: at for flops, at in others.items() if at is not None}
-    if row.at is None or not seeds or not there:
+    if row.at is None or not seeds or not there or len(every) < 2:
         return None
     return gains([_seed_curve(row, row.at, there, seed) for seed in sorted(seeds)], higher_is_better=row.higher_is_better)
 

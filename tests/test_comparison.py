@@ -203,7 +203,7 @@ def test_ranks_are_leads_at_equal_cost():
     )
     table = rankings([one])
     assert table["arm"].tolist() == ["idea", "worse"]
-    assert table["at equal flops"].tolist() == ["1 (+10.0)", "2 (-20.0)"]
+    assert table["at equal FLOPs"].tolist() == ["1 (+10.0)", "2 (-20.0)"]
     assert table["at equal serial passes"].tolist() == ["1 (-10.0)", "2 (-60.0)"]
 
 
@@ -289,3 +289,23 @@ def test_anytime_compares_the_best_of_each_cap():
     assert [row.target for row in rows] == [100.0, 200.0] and [row.comparator.cost for row in rows] == [100.0, 180.0]
     assert [row.verdict.kind for row in rows] == ["better", "worse"]
     assert [row.comparator.mixture.dear_share for row in rows] == [0.0, 0.0]
+
+
+def test_corners_are_chosen_on_validation_and_stand_where_they_cost_on_test():
+    """Validation's problems are longer: plain asking costs 110 there and 100 on test, an idea that costs 99 is as cheap."""
+    arms = [Arm(strategy="direct", family=True), Arm(strategy="idea"), Arm(strategy="cheap")]
+    block = Block(task="toy", name="toy", arms=arms, train_flops=[1e9], seeds=list(SEEDS))
+    told = {(0, "test"): 100.0, (0, "validation"): 110.0, (1, "test"): 99.0, (2, "test"): 97.0}
+    found = {}
+    for ((arm, split), cost), seed in itertools.product(told.items(), SEEDS):
+        place = Place(block=0, arm=arm, train_flops=1e9, seed=seed, point="", split=split)
+        found[Cell((arm, split, seed), (place,))] = record(0.5 + WOBBLE[seed], cost)
+    (one,) = measured(Grid(Suite(name="t", blocks=[block]), (tuple(arms),), (), tuple(found)), found)
+    rows = {row.arm.strategy: row for row in rows_of(one)}
+    assert rows["direct"].at.cost == 100.0 == rows["idea"].comparator.cost and rows["idea"].verdict is not None
+    assert rows["cheap"].comparator is None and rows["cheap"].verdict is None
+
+
+def test_an_interval_of_shares_stays_within_them():
+    rows = made_rows(CURVES | {(2, ""): (lambda s: 1.0 if s else 0.6, None, 200.0)})
+    assert shown([rows[-1]])["score [95%]"][0].endswith(", 100.0]") and frame(rows)["score_high"].iloc[-1] == 1.0
