@@ -122,7 +122,7 @@ def _words(row: Row, facts: dict[str, Any]) -> dict[str, str]:
         "training FLOPs": f"{row.train_flops:.3g}",
         "place": row.place,
         "arm": row.arm.label,
-        "point": facts.get("point") or "-",
+        "point": (facts.get("point") or "-").replace(row.arm.label, "").strip(" []") or "-",
         "score [95%]": score,
         "floor": unit.one(row.floor),
         "comparator": unit.one(facts["comparator_score"]),
