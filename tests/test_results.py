@@ -1,4 +1,4 @@
-"""What is committed under results/ is what its records say: packs are merged into an empty folder, and every number recomputed."""
+"""What is committed under results/ is what its records say: packs are merged into an empty folder, every number recomputed."""
 
 from __future__ import annotations
 
