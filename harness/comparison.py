@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness import registry
-from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, At, Currency, Curves, curves_of
+from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, UNITS, At, Currency, Curves, curves_of
 from harness.grid import Cell, Grid
 from harness.records import Record
 from harness.suite import Arm, Block
@@ -73,7 +73,7 @@ class Measured:
     def unit_of(self, place: str) -> str:
         """What costs are counted in at a place."""
         currency = currency_of(place)
-        return "FLOPs" if currency == PRIMARY else currency
+        return UNITS.get(currency, currency)
 
     def target(self, place: str, curves: Curves, arm: int) -> float:
         """What a problem may cost at a place: a multiple of x1, a number of the place's currency, or the arm's own cost."""

@@ -23,6 +23,7 @@ PRIMARY: Currency = "flops"
 CURRENCIES: tuple[Currency, ...] = get_args(Currency)
 OTHERS: tuple[Currency, ...] = ("serial passes", "quadratic FLOPs", "non-embedding FLOPs")  # under which a verdict may flip
 SCORES = ("accuracy", "nats_per_token")  # of questions, of documents
+UNITS: Mapping[Currency, str] = {"flops": "FLOPs"}  # how currencies are said, where otherwise than they are named
 AS_CHEAP = 0.02  # answers differ in length: one that costs so much less is as cheap
 COMPARATOR = -1  # its place among the arms
 

@@ -77,10 +77,15 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
                 continue
             mine.append(arm)
             for spec, place in made:
-                key = key_of(spec)
-                found[key] = Cell(spec, (*(found[key].places if key in found else ()), place))
+                put(found, spec, place)
         arms.append(tuple(mine))
     return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))
+
+
+def put(found: dict[str, Cell], spec: RunSpec, place: Place) -> None:
+    """Add a run's place to the cells, by `key_of`: equal runs are one."""
+    key = key_of(spec)
+    found[key] = Cell(spec, (*(found[key].places if key in found else ()), place))
 
 
 def arms_of(block: Block) -> list[Arm]:

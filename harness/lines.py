@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.jobs import Outcome
 from harness.meter import CLASSES, Ledger
 from harness.problem import ACCESS, FATES, ROLES, Answer, Document, Problem, Tree
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
 from harness.trace import FACTS, Trace
+
+if TYPE_CHECKING:
+    from harness.jobs import Outcome
 from harness.wants import Likelihood
 
 Line = dict[str, Any]
 KIND_LETTERS, CLASS_LETTERS = "xtps", "ptasv"  # text, thought, pause, special; prefill, think, answer, score, verify
+KIND_OF, CLASS_OF = dict(zip(KIND_LETTERS, KINDS, strict=True)), dict(zip(CLASS_LETTERS, CLASSES, strict=True))
+ROLE_OF = {role[0]: role for role in ROLES}
 TRACE_COLUMNS = ("t", "kind", "place", "role", "read", "class", "index", "row")
 AS_LETTERS = ("kind", "role", "read", "class")
 NATS_DIGITS = 6  # of a tree's nodes
@@ -117,15 +121,11 @@ def _joined(traces: Sequence[Line]) -> Line:
 
 def cells_of(trace: Line) -> list[Line]:
     """A recorded trace, cell by cell, in words."""
-    kinds, classes = (
-        dict(zip(letters, names, strict=True)) for letters, names in ((KIND_LETTERS, KINDS), (CLASS_LETTERS, CLASSES))
-    )
-    roles = {name[0]: name for name in ROLES}
     named = {
-        "kind": [kinds[k] for k in trace["kind"]],
-        "role": [roles[r] for r in trace["role"]],
+        "kind": [KIND_OF[k] for k in trace["kind"]],
+        "role": [ROLE_OF[r] for r in trace["role"]],
         "read": [r == "1" for r in trace["read"]],
-        "class": [classes[c] for c in trace["class"]],
+        "class": [CLASS_OF[c] for c in trace["class"]],
     }
     columns = (named.get(name, trace[name]) for name in TRACE_COLUMNS)
     return [dict(zip(TRACE_COLUMNS, cell, strict=True)) for cell in zip(*columns, strict=True)]

@@ -18,7 +18,6 @@ from rich.table import Table
 from harness import records
 from harness.records import RUN, Record
 from harness.show import console, to_stderr
-from harness.spec import SCHEMA
 
 FILE_WIDTH = 160  # where nobody looks at a terminal
 OWN_COLUMN = ("train.flops", "infer.split")  # settings that the table tells anyway
@@ -54,26 +53,12 @@ def runs(results: Path, *, task: str | None = None) -> tuple[list[Row], list[str
     rows, left_out = [], []
     for folder in folders:
         try:
-            rows.append(_row(_record(folder), folder, results))
+            rows.append(_row(records.read_record(folder, hashed=False), folder, results))
         except ValueError as error:
             left_out.append(str(error))
         except (KeyError, TypeError, AttributeError, StopIteration) as error:
             left_out.append(f"{folder / RUN} is no record of a run ({type(error).__name__}: {error}); move it away")
     return sorted(rows, key=lambda r: (r.task, r.strategy, sorted(r.settings.items()), r.train_flops, r.split, r.seed)), left_out
-
-
-def _record(folder: Path) -> Record:
-    """A run's record by its own seal; ValueError if it is spoilt."""
-    path = folder / RUN
-    try:
-        record: Record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        raise ValueError(f"{path} is truncated or no JSON; restore it, or make it anew") from None
-    if record["schema"] != SCHEMA:
-        raise ValueError(f"{path} has schema {record['schema']}, this harness reads {SCHEMA}; make it anew")
-    if records.seal(record) != record["digest"]:
-        raise ValueError(f"{path} was edited after it was written; restore it, or make it anew")
-    return record
 
 
 def _row(record: Record, folder: Path, results: Path) -> Row:

@@ -14,15 +14,11 @@ from typing import Any
 
 from harness import records
 from harness.alphabet import Alphabet, make_alphabet
-from harness.problem import FATES, ROLES
+from harness.lines import CLASS_OF, KIND_OF, ROLE_OF
+from harness.problem import FATES
 from harness.records import Record
-from harness.strategy import KINDS
 
 SHOWN_PROBLEMS = 200
-# As harness/lines.py writes them, which loads more than a page needs.
-KIND_OF = dict(zip("xtps", KINDS, strict=True))
-CLASS_OF = {"p": "prefill", "t": "think", "a": "answer", "s": "score", "v": "verify"}
-ROLE_OF = {role[0]: role for role in ROLES}
 FACTS = (
     "id", "question", "completion", "answer", "key", "score", "difficulty", "flops", "serial_passes", "text_tokens",
     "woven_tokens", "kv_bytes", "stop", "access", "nats", "targets",

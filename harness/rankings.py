@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.comparison import OWN_COST, Measured
-from harness.curves import PRIMARY, Currency
+from harness.curves import PRIMARY, UNITS, Currency
 from harness.wording import Unit
 
 if TYPE_CHECKING:
@@ -47,12 +47,10 @@ def rankings(every: Sequence[Measured], currencies: Sequence[Currency] = REPEATA
         for number in order:
             row = {"task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "arm": one.arms[number].label}
             unit = Unit(one.is_accuracy)
-            rows.append(row | {f"at equal {_said(currency)}": _cell(by[currency], number, unit) for currency in currencies})
+            rows.append(
+                row | {f"at equal {UNITS.get(currency, currency)}": _cell(by[currency], number, unit) for currency in currencies}
+            )
     return pd.DataFrame(rows)
-
-
-def _said(currency: Currency) -> str:
-    return "FLOPs" if currency == PRIMARY else currency
 
 
 def _cell(found: Mapping[int, float], number: int, unit: Unit) -> str:

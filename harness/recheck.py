@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import records, summary
+from harness.lines import CLASS_LETTERS
 from harness.meter import CLASSES, block_flops, head_flops, other_conventions
 from harness.records import Record
 from harness.spec import RunSpec
@@ -26,7 +27,7 @@ Line = dict[str, Any]
 TRACES = "traces.jsonl"
 VALUED = "values"  # the note of all that a value model gave
 WOVEN = "tp"  # kinds: thoughts and pauses
-LETTERS = {name[0]: at for at, name in enumerate(CLASSES)}
+LETTERS = {letter: at for at, letter in enumerate(CLASS_LETTERS)}
 UNCOUNTED = ("unit_flops",)  # of infer: told by the task, not by lines
 SHOWN = 5
 

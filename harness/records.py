@@ -57,8 +57,8 @@ def seal(record: Record) -> str:
     return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "digest"}).encode()).hexdigest()
 
 
-def read_record(folder: Path, *, name: str = RUN) -> Record:
-    """A complete record; ValueError says what is wrong with it and what to do."""
+def read_record(folder: Path, *, name: str = RUN, hashed: bool = True) -> Record:
+    """A complete record; ValueError says what is wrong with it and what to do. hashed: its files are checked too."""
     path = folder / name
     advice = "restore it, or use --again to make it anew"
     try:
@@ -68,12 +68,12 @@ def read_record(folder: Path, *, name: str = RUN) -> Record:
     except (ValueError, UnicodeDecodeError):
         raise ValueError(f"{path} is truncated or no JSON; {advice}") from None
     if not isinstance(record, dict) or "digest" not in record or "schema" not in record:
-        raise ValueError(f"{path} is not a record of this harness; {advice}")
+        raise ValueError(f"{path} is not a record of this harness (no record of a run or a learner); {advice}")
     if record["schema"] != SCHEMA:
         raise ValueError(f"{path} has schema {record['schema']}, this harness reads {SCHEMA}; {advice}")
     if seal(record) != record["digest"]:
         raise ValueError(f"{path} was edited after it was written; {advice}")
-    for file, expected in record["files"].items():
+    for file, expected in record["files"].items() if hashed else ():
         if name == RUN and file in MAY_BE_GONE and not (folder / file).exists():
             continue
         if not (folder / file).exists() or storage.sha256(folder / file) != expected:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from harness.defaults import default, family
+from harness.records import folder_name
 from harness.settings import unknown
 from harness.suite import Arm, Block, Primary, Settings, Suite, seeds_of
 
@@ -63,7 +64,7 @@ def suite_of(
     if any(key.startswith("strategy.") for key in settings or {}):
         raise ValueError("--set: strategy settings differ from arm to arm; write them into a --suite FILE, arm by arm")
     count = None if problems is None else int(numbers(problems, "--problems")[0])
-    name = file_name(task)
+    name = folder_name(task)
     block = Block(
         task=task, name=name, arms=[Arm(strategy=name) for name in names], settings=settings or {}, problems=count,
         train_flops=default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops"),
@@ -141,7 +142,7 @@ def _named(suite: str, blocks: Sequence[Block]) -> list[Block]:
     for block in blocks:
         seen[block.task] += 1
         end = f"-{seen[block.task]}" if seen[block.task] > 1 else ""
-        named.append(dataclasses.replace(block, name=f"{suite}-{file_name(block.task)}{end}"))
+        named.append(dataclasses.replace(block, name=f"{suite}-{folder_name(block.task)}{end}"))
     return named
 
 
@@ -196,8 +197,3 @@ def numbers(given: Any, option: str) -> list[float]:
     if not found or any(not 0 <= x < float("inf") for x in found):
         raise ValueError(f"{option}: expected one or more numbers such as 3e11 or 1e11,3e11, got {given!r}")
     return found
-
-
-def file_name(task: str) -> str:
-    """A task as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", task).strip("_.") or "task"

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness import records
+from harness.compare import read
 from harness.comparison import Measured, Row, measured, rows_of
 from harness.comparison_files import SECONDS, write
 from harness.grid import Cell, Grid, grid_of
@@ -63,7 +63,8 @@ def differing_tables(results: Path) -> tuple[list[str], int]:
     for facts in declarations(results):
         block = msgspec.convert(facts["block"], Block)
         grid = grid_of(Suite(name=facts["suite"], blocks=[block]), threads=facts["threads"])
-        there, spoilt = _records(grid, results)
+        spoilt: list[str] = []
+        there = read(grid.cells, results, spoilt.append)
         with tempfile.TemporaryDirectory() as scratch:
             written = _again(grid, there, results, Path(scratch), facts)
             again = {path.name: path.read_bytes() for path in written if SECONDS not in path.name}
@@ -76,20 +77,6 @@ def differing_tables(results: Path) -> tuple[list[str], int]:
         if not again:
             found.append(f"{facts['name']}: none of its records are there")
     return found, count
-
-
-def _records(grid: Grid, results: Path) -> tuple[dict[Cell, Record], list[str]]:
-    """Records that are there, and what is wrong with those that are spoilt."""
-    found, spoilt = {}, []
-    for cell in grid.cells:
-        try:
-            record = records.finished(results, cell.spec)
-        except ValueError as error:
-            spoilt.append(str(error))
-            continue
-        if record is not None:
-            found[cell] = record
-    return found, spoilt
 
 
 def _again(grid: Grid, there: Mapping[Cell, Record], results: Path, scratch: Path, facts: Mapping[str, Any]) -> list[Path]:

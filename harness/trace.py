@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cells import Layout
+if TYPE_CHECKING:
+    from harness.cells import Layout
 
 IntArray = NDArray[np.int64]
 FACTS = ("embed", "kind", "place", "slot", "read", "charge", "index", "row", "role")  # index: cells before it in its row

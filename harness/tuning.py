@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.curves import score_of
-from harness.grid import Cell, Place, arms_of, key_of, settings_of
+from harness.grid import Cell, Place, arms_of, key_of, put, settings_of
 from harness.records import Record
 from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
@@ -63,8 +63,7 @@ def tuning_cells(suite: Suite, *, threads: int) -> list[Cell]:
                     block=number, arm=index, train_flops=block.headline_flops, seed=spec.seed, split="validation",
                     point=f"learning rate {trial.learning_rate:g}, batch {trial.problems_per_update}",
                 )  # fmt: skip
-                key = key_of(spec)
-                found[key] = Cell(spec, (*(found[key].places if key in found else ()), place))
+                put(found, spec, place)
     return list(found.values())
 
 

@@ -126,9 +126,9 @@ def questions(every: Sequence[Measured]) -> pd.DataFrame:
         return pd.DataFrame()
     best = max((curves.scores[c.name] for c in curves.hulls[COMPARATOR].corners), key=lambda by: sign * _mean(by, curves.seeds))
     wanted = {"plain training's": float(np.mean(_baseline_scores(one))), "the comparator's best": _mean(best, curves.seeds)}
-    rows = []
+    rows, candidates = [], _candidates(every)
     for name, score in wanted.items():
-        found = winner_by_questions(_candidates(every), QUESTIONS, wanted=score, higher_is_better=one.is_accuracy)
+        found = winner_by_questions(candidates, QUESTIONS, wanted=score, higher_is_better=one.is_accuracy)
         for asked, winner in zip(QUESTIONS, found.winners, strict=True):
             cost = None if winner is None else found.total_flops[winner][QUESTIONS.index(asked)]
             rows.append(
