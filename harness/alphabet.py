@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IntArray = NDArray[np.int64]
-ALPHABETS = "chars:CHARACTERS, bytes, bpe:SIZE, gpt2, tokenizer:FOLDER"
+ALPHABETS = "chars:CHARACTERS, bytes, bpe:SIZE, gpt2, tokenizer:FOLDER, pretrained:MODEL"
+KEPT = ("bpe:", "pretrained:")  # alphabets whose tokenizer is kept beside a learner's weights
 
 
 class Codec(Protocol):
@@ -132,13 +133,14 @@ class Alphabet:
     """A codec with its special tokens.
 
     text_end: ids below it are text (END may be one of them); sayable_end: ids below it may be said by some strategy; size: all.
+    rows: the vocabulary of the pretrained model that it belongs to, which may have more rows than there are tokens.
     """
 
-    def __init__(self, codec: Codec, *, spec: str, end_id: int | None = None) -> None:
+    def __init__(self, codec: Codec, *, spec: str, end_id: int | None = None, rows: int = 0) -> None:
         self.codec, self.spec = codec, spec
         self.end_id = codec.size if end_id is None else end_id
-        self.text_end = codec.size if end_id is None else min(end_id, codec.size)
-        first = max(codec.size, self.end_id + 1)
+        self.text_end = self.end_id if self.end_id == codec.size - 1 else codec.size
+        first = max(codec.size, self.end_id + 1, rows)
         self.core_size = first  # text and END: the GPT-2 that every strategy shares
         self._ids = {special: first + i for i, special in enumerate((*SAYABLE, *INSERTED))} | {END: self.end_id}
         self._heads: dict[tuple[Special, ...], IntArray] = {}
@@ -174,6 +176,10 @@ class Alphabet:
         """One text's ids."""
         return self.encode_many([text])[0]
 
+    def kept_json(self) -> str:
+        """What is kept beside a learner's weights, for `make_alphabet`."""
+        return self.codec.tokenizer_json()
+
     def pieces(self, ids: Sequence[int]) -> tuple[str | Special, ...]:
         """Ids -> strings and the specials between them."""
         pieces: list[str | Special] = []
@@ -200,6 +206,10 @@ def make_alphabet(spec: str, *, texts: Sequence[str] = (), tokenizer_json: str |
         return Alphabet(ByteCodec(), spec=spec)
     if kind == "bpe":
         return Alphabet(_trained_bpe(rest, texts, tokenizer_json), spec=spec)
+    if kind == "pretrained":
+        from harness.own_alphabet import kept_alphabet, own_alphabet
+
+        return own_alphabet(rest) if tokenizer_json is None else kept_alphabet(rest, tokenizer_json)
     if kind in ("gpt2", "tokenizer"):
         from tokenizers import Tokenizer
 

@@ -61,8 +61,10 @@ def load_runs(path: str | Path = "results") -> pd.DataFrame:
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     """A run's rows of the tidy table."""
+    from harness import registry
+
     spec, infer = record["spec"], record["infer"]
-    common = {"task": spec["task"]["name"], "strategy": spec["strategy"]["name"]}
+    common = {"task": registry.title("task", spec["task"]), "strategy": spec["strategy"]["name"]}
     common |= {key: record[key] for key in ("fingerprint", "learner", "seed")}
     costs = {
         "train_flops": record["train"]["spent_flops"],

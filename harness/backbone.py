@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
 from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias, probabilities
+from harness.block_weights import BlockWeights, EndWeights
 from harness.cached import cached_blocks
 from harness.cells import FAR, ROW_MULTIPLE, Cells, Reads
-from harness.meter import TRAINING_FACTOR, IntArray, block_flops, head_flops
+from harness.meter import TRAINING_FACTOR, IntArray, gpt2_price
 from harness.mlp import Mlp
 from harness.slots import Slots
 from harness.strategy import Strategy
@@ -33,30 +34,37 @@ KeyGate = Callable[[int, Tensor], Tensor]  # (layer, states (N, D)) -> log gate 
 class Backbone(nn.Module):
     """A GPT-2 with the extra rows and parts of one strategy.
 
-    model: GPT2LMHeadModel whose vocabulary is the alphabet's. parts: the strategy's own modules.
+    model: GPT2LMHeadModel whose vocabulary is the alphabet's. parts: the strategy's own modules. price: of one pass. as_it_is: it
+    is asked as its checkpoint has it, never taught, and nobody looks into its attention.
     """
+
+    as_it_is = False
 
     def __init__(self, model: Any, *, strategy: Strategy, alphabet: Alphabet) -> None:
         super().__init__()
-        self.model = model
-        self.parts = nn.ModuleDict(dict(strategy.parts(model.config)))
-        self.strategy, self.alphabet = strategy, alphabet
+        self._share(model, strategy, alphabet)
         self.layers, self.width = int(model.config.n_layer), int(model.config.n_embd)
         self.heads = int(model.config.n_head)
         self.context_tokens = int(model.config.n_positions)  # text tokens; fewer than positions where cells have their own
         self.head_width = self.width // self.heads
-        head_ids = alphabet.head_ids(strategy.sayable())
-        self.outputs = len(head_ids)  # V of every formula
-        contiguous = head_ids == list(range(self.outputs))
-        self.register_buffer("_head_ids", None if contiguous else torch.tensor(head_ids), persistent=False)
-        self.head_ids = head_ids
-        self.value: ValueModel | None = None  # rates states where a search asks for it
+        self.price = gpt2_price(layers=self.layers, width=self.width)
+        contiguous = self.head_ids == list(range(self.outputs))
+        self.register_buffer("_head_ids", None if contiguous else torch.tensor(self.head_ids), persistent=False)
         self._probe: Probe | None = None
         self._eps = float(model.config.layer_norm_epsilon)
         self._causal = torch.zeros(0, 0)
         self._masks: list[tuple[Cells, Masks]] = []  # of the last pass; changed in place, as setting a module's attribute is slow
-        self._blocks = [_BlockWeights(block) for block in model.transformer.h]
-        self._ends = _EndWeights(model.transformer)
+        self._blocks = [BlockWeights(block) for block in model.transformer.h]
+        self._ends = EndWeights(model.transformer)
+
+    def _share(self, model: Any, strategy: Strategy, alphabet: Alphabet) -> None:
+        """What every model has."""
+        self.model = model
+        self.parts = nn.ModuleDict(dict(strategy.parts(model.config)))
+        self.strategy, self.alphabet = strategy, alphabet
+        self.head_ids = alphabet.head_ids(strategy.sayable())
+        self.outputs = len(self.head_ids)  # V of every formula
+        self.value: ValueModel | None = None  # rates states where a search asks for it
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +117,7 @@ class Backbone(nn.Module):
         masks = self._masks_of(cells)
         fast = slots is not None and key_gate is None and self._probe is None
         if fast and slots is not None and masks.bias is not None and not torch.is_grad_enabled():
-            cells.bill.add_blocks(layers=self.layers, width=self.width, factor=1)
+            cells.bill.add_blocks(self.price, factor=1)
             return cached_blocks(states, cells, slots, self._blocks, masks.bias, number=number, last=last, eps=self._eps)
         where = None if slots is None else slots.where(cells)
         for layer, block in enumerate(self._blocks):
@@ -121,11 +129,10 @@ class Backbone(nn.Module):
                 mixed, states = mixed[needed], states[needed]
             states = states + torch.addmm(block.mix_bias, mixed, block.mix)
             states = self._mlp(states, block)
-        factor = TRAINING_FACTOR if self.learning else 1
-        cells.bill.add_blocks(layers=self.layers, width=self.width, factor=factor)
+        cells.bill.add_blocks(self.price, factor=TRAINING_FACTOR if self.learning else 1)
         return states
 
-    def _mlp(self, states: Tensor, block: _BlockWeights) -> Tensor:
+    def _mlp(self, states: Tensor, block: BlockWeights) -> Tensor:
         """The second half of a block."""
         if torch.is_grad_enabled():
             weights = (*block.norm_2, block.up, block.up_bias, block.down, block.down_bias)
@@ -178,13 +185,12 @@ class Backbone(nn.Module):
         """
         uses = {name: times for name, times in self.strategy.part_uses(self.layers).items() if name in self.parts}
         each = [sum(times[i] * self.part_flops(name) for name, times in uses.items()) for i in range(2)]
-        blocks = self.strategy.passes() * block_flops(layers=self.layers, width=self.width, cells_so_far=cells_so_far)
-        head = head_flops(width=self.width, outputs=self.outputs)
-        return blocks + each[0] + read * (head + each[1])
+        blocks = self.strategy.passes() * self.price.blocks(cells_so_far)
+        return blocks + each[0] + read * (self.price.head(self.outputs) + each[1])
 
     def _attention(
         self,
-        block: _BlockWeights,
+        block: BlockWeights,
         states: Tensor,
         cells: Cells,
         masks: Masks,
@@ -276,25 +282,3 @@ def _more_rows(states: Tensor, multiple: int) -> Tensor:
     """Zero rows behind, up to a multiple of rows."""
     extra = -len(states) % multiple
     return F.pad(states, (0, 0, 0, extra)) if extra else states
-
-
-class _EndWeights:
-    """The weights before and behind the blocks, at hand without a walk through modules."""
-
-    def __init__(self, transformer: Any) -> None:
-        self.tokens: Tensor = transformer.wte.weight
-        self.places: Tensor = transformer.wpe.weight
-        self.norm: tuple[Tensor, Tensor] = (transformer.ln_f.weight, transformer.ln_f.bias)
-
-
-class _BlockWeights:
-    """The weights of one block, at hand without a walk through modules; matrices are (in, out), as in Hugging Face's Conv1D."""
-
-    def __init__(self, block: Any) -> None:
-        self.norm_1, self.norm_2 = (block.ln_1.weight, block.ln_1.bias), (block.ln_2.weight, block.ln_2.bias)
-        self.qkv, self.qkv_bias = block.attn.c_attn.weight, block.attn.c_attn.bias
-        self.mix, self.mix_bias = block.attn.c_proj.weight, block.attn.c_proj.bias
-        self.up, self.up_bias = block.mlp.c_fc.weight, block.mlp.c_fc.bias
-        self.down, self.down_bias = block.mlp.c_proj.weight, block.mlp.c_proj.bias
-        for matrix in (self.qkv, self.mix, self.up, self.down):
-            matrix.data = matrix.data.t().contiguous().t()  # stored (out, in): matrix products are 5% faster that way (measured)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness.decoder import Decoder
 from harness.grammar import Grammar
-from harness.jobs import Fiber, Live, stop_in
-from harness.problem import END, Special
+from harness.jobs import Fiber, Live, last_piece, may_end, stop_in
+from harness.problem import END, Special, closed
 from harness.sampling import log_probabilities
 from harness.search_wants import Beam, Hypothesis, Prefixes
 from harness.wants import Row
@@ -36,13 +36,14 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One candidate: the ``parent``-th alive prefix, then a token."""
+    """One candidate: the ``parent``-th alive prefix, then a token. closed: a string ends it there, as END does."""
 
     parent: int
     token: int
     nats: float
     order: float
     stop: Special | str | None
+    closed: bool = False
 
 
 @dataclass(eq=False)
@@ -112,7 +113,8 @@ class Ranking:
             parent, which = divmod(place, wide)
             token = self._head_ids[columns[parent][which]]
             stop = END if token == self._alphabet.end_id else self._stop(group, parent, token)
-            steps.append(Step(parent, token, said[parent][which], order, stop))
+            closed = stop is None and self._closed(group, parent, token)
+            steps.append(Step(parent, token, said[parent][which], order, END if closed else stop, closed))
         return steps
 
     def _stop(self, group: Group, parent: int, token: int) -> str | None:
@@ -121,6 +123,14 @@ class Ranking:
         return (
             stop_in(self._alphabet, until, token) if until and (group.want.mark is None or group.alive[parent].thinking) else None
         )
+
+    def _closed(self, group: Group, parent: int, token: int) -> bool:
+        """Whether a string ends the answer of a prefix at this token."""
+        strings, alive = group.want.closes, group.alive[parent]
+        if not strings or alive.thinking or not may_end(self._alphabet, strings, token):
+            return False
+        ids = group.prefixes.ids(alive.node, most=max(len(text.encode()) for text in strings))
+        return closed(last_piece(self._alphabet, (*ids, token), strings), strings) is not None
 
     def _legal(self, logits: Tensor, groups: list[Group]) -> Tensor:
         """Logits (n, V) without what grammars forbid."""

@@ -125,14 +125,13 @@ class Beams:
             self._turn.feeds.append(feed)
             if step.stop is not None:
                 continue
-            mark = group.want.mark is not None and step.token == self._alphabet.id_of(group.want.mark)
             state = parent.state if group.grammar is None else group.grammar.step(parent.state, step.token)
             node = self._note(group, step, parent.node)
             group.fed.append((handle, node))
-            group.alive.append(Alive(handle, node, step.nats, step.order, parent.thinking and not mark, state))
+            group.alive.append(Alive(handle, node, step.nats, step.order, self._thinks(group, parents, step), state))
         for step in ending:
             node = self._note(group, step, parents[step.parent].node)
-            ended = self._ending(group, step, node, on.get(id(step)))
+            ended = self._ending(group, step, node, on.get(id(step)), thinking=self._thinks(group, parents, step))
             if ended.row is not None and step.stop is not END:
                 group.fed.append((ended.row, node))
             group.ended.append(ended)
@@ -166,19 +165,28 @@ class Beams:
         prefixes.flops.append(0)
         return len(prefixes.parent) - 1
 
-    def _ending(self, group: Group, step: Step, node: int, row: Row | None) -> Hypothesis:
-        stop = "cap" if step.stop is None else "end"
-        completion = self._completion(group, node, step.nats, stop, step.stop)
+    def _thinks(self, group: Group, parents: list[Alive], step: Step) -> bool:
+        """Whether the mark has not been said yet, behind a step."""
+        mark = group.want.mark
+        return parents[step.parent].thinking and (mark is None or step.token != self._alphabet.id_of(mark))
+
+    def _ending(self, group: Group, step: Step, node: int, row: Row | None, *, thinking: bool) -> Hypothesis:
+        ended = step.stop is not None or (group.want.cap_ends and not thinking)
+        closes = group.want.closes if step.closed else ()
+        completion = self._completion(group, node, step.nats, "end" if ended else "cap", step.stop, closes)
         return Hypothesis(completion, group.score(step.nats, group.said), node, row)
 
-    def _completion(self, group: Group, node: int, nats: float, stop: str, stopped_by: Special | str | None) -> Completion:
+    def _completion(
+        self,
+        group: Group,
+        node: int,
+        nats: float,
+        stop: str,
+        stopped_by: Special | str | None,
+        closes: tuple[str, ...] = (),
+    ) -> Completion:
         """What a prefix says, as `Generate` would have it."""
-        ids: list[int] = []
-        while node >= 0:
-            ids.append(group.prefixes.id[node])
-            node = group.prefixes.parent[node]
-        said = tuple(ids[::-1])
-        return completion_of(self._alphabet, said, nats, stop, stopped_by)
+        return completion_of(self._alphabet, group.prefixes.ids(node), nats, stop, stopped_by, closes)
 
     # Feeding and ending
 

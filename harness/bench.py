@@ -25,6 +25,7 @@ import torch
 from harness import bench_peers as peers
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
+from harness.bench_lm_eval import lm_eval_measures
 from harness.bench_search import PROBLEMS, Searched, searches
 from harness.bench_turns import line_of, medians, over, result, same, seconds_of, turns
 from harness.feed import Feed, make_feed
@@ -36,16 +37,15 @@ from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "search", "startup")  # what `only` picks from
+NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "startup")  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
 BATCH_TARGET, ALONE_TARGET = 2.0, 3.0  # times the tokens a second of `generate`
 SHIELD_TARGET, THOUGHTS_TARGET, STARTUP_TARGET_S = 1.35, 1.3, 0.5  # at most
 LOSS_TOLERANCE, CHECKED_UPDATES = 1e-4, 3
-GEMM_SIDE = 1024
 ROUNDS_SHARE = {"xs": 1.0, "s": 0.5, "m": 0.2}  # of the repeats, at least MIN_ROUNDS
-MIN_ROUNDS = 3
+MIN_ROUNDS, GEMM_SIDE = 3, 1024
 DECODED, DECODED_ALONE, DECODE_TRAIN_FLOPS = 256, 32, 3e11
 THOUGHTS_TOKENS = 10
 DECODE_SETTINGS = {"task.digits": "1-9"}  # prompts of 4 to 20 tokens, answers of 1 to 10: rows finish at different times
@@ -93,6 +93,7 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "decode": lambda: _decoding(repeats),
         "thoughts": lambda: _thoughts(repeats),
         "search": lambda: _search(repeats),
+        "lm_eval": lambda: lm_eval_measures(max(MIN_ROUNDS, repeats)),
         "startup": _startup,
     }
     try:

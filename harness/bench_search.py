@@ -16,7 +16,6 @@ from harness import bench_peers as peers
 from harness.backbone import Backbone
 from harness.bench_turns import medians, over, result, turns
 from harness.evaluate import referee_of
-from harness.meter import block_flops, head_flops
 from harness.plugin_spec import make_strategy
 from harness.problem import Problem
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
@@ -94,13 +93,12 @@ def necessary_flops(searched: Searched) -> int:
     For a base without thoughts. Nodes that ended with END, or at an answer's cap, have one token that is not fed.
     """
     model, total = searched.backbone, 0
-    head = head_flops(width=model.width, outputs=model.outputs)
+    head = model.price.head(model.outputs)
 
     def cells(first: int, last: int) -> int:
         import numpy as np
 
-        each = block_flops(layers=model.layers, width=model.width, cells_so_far=np.arange(first + 1, last + 1))
-        return int(each.sum()) + head * (last - first)
+        return int(model.price.blocks(np.arange(first + 1, last + 1)).sum()) + head * (last - first)
 
     for number, problem in enumerate(searched.problems):
         prompt = len(model.alphabet.encode(str(problem.question.text)))

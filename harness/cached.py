@@ -10,33 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.block_weights import BlockWeights
 from harness.cells import Cells
 from harness.slots import Slots, rounded_keys
 
-Pair = tuple[Tensor, Tensor]
 PIECE_KEYS = 200  # what one more piece costs, in keys that a row attends to (measured)
-
-
-class BlockWeights(Protocol):
-    """The weights of a block; matrices are (in, out)."""
-
-    norm_1: Pair
-    norm_2: Pair
-    qkv: Tensor
-    qkv_bias: Tensor
-    mix: Tensor
-    mix_bias: Tensor
-    up: Tensor
-    up_bias: Tensor
-    down: Tensor
-    down_bias: Tensor
 
 
 def cached_blocks(

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from harness.cli_compare import compare, sweep
+from harness.cli_lm_eval import lm_eval
 from harness.cli_records import gc, merge, pack
 from harness.cli_report import report
 from harness.options import CHECKPOINT_S, DEVICE, JSON, MAX_KV_BYTES, PROBLEMS, RESULTS, check_device, parse_settings
@@ -285,6 +286,6 @@ def new(kind: str, name: str, folder: Path) -> None:
 
 cli.add_command(compare)
 cli.add_command(sweep)
-for command in (gc, merge, pack):
+for command in (gc, lm_eval, merge, pack):
     cli.add_command(command)
 cli.add_command(report)

@@ -213,7 +213,8 @@ class Decoder(LiveRows):
         self.logits[torch.from_numpy(of_place[ends] + first)] = logits[torch.from_numpy(ends)]
         for f in feeds:
             if f.every:
-                every[f.row] = logits[torch.from_numpy(np.flatnonzero(of_place == f.row - first))]
+                start, stop = np.searchsorted(of_place, [f.row - first, f.row - first + 1])  # a row's places stand together
+                every[f.row] = logits[start:stop]
         return every
 
     def _remember(self, feeds: Sequence[Feed]) -> None:

@@ -26,6 +26,8 @@ def export_run(name: str, folder: Path, *, results: Path) -> dict[str, Any]:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"DIR: {folder} is not empty; name a new folder")
     spec, backbone, _ = load_run(name, results=results, device="cpu")
+    if backbone.as_it_is:
+        raise ValueError(f"RUN: its model is a checkpoint already, and nothing was taught: use {spec.model.path} itself")
     storage.make_folder(folder)
     model = sliced_model(backbone)
     model.save_pretrained(folder)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells, lay, make_cells
-from harness.meter import Bill, block_flops, head_flops
+from harness.meter import Bill, Price
 from harness.problem import Key, Problem, Question, Special, Text, Tokens
 from harness.sampling import barred
 from harness.seeds import derive, generator
@@ -95,18 +95,26 @@ class Feed:
     def __init__(self, *, task: Task, alphabet: Alphabet, seed: int, problems_per_update: int, context_tokens: int) -> None:
         self._task, self._alphabet, self._seed = task, alphabet, seed
         self._count, self._context_tokens = problems_per_update, context_tokens
-        self._windows = _Windows(task, alphabet, seed, context_tokens) if task.kind == "documents" else None
+        self._of_documents = task.taught_as == "documents"
+        self._met: _Windows | None = None
+        if task.kind == "documents":
+            self._windows()  # what is wrong is said at once; requests may have no train documents, if nothing is taught
+
+    def _windows(self) -> _Windows:
+        if self._met is None:
+            self._met = _Windows(self._task, self._alphabet, self._seed, self._context_tokens)
+        return self._met
 
     @property
     def epoch_tokens(self) -> int | None:
         """Tokens of unique text (documents only)."""
-        return None if self._windows is None else len(self._windows.ids)
+        return None if self._met is None else len(self._met.ids)
 
     def problems(self, update: int, *, lines: bool) -> Sequence[Problem]:
         """The problems of update ``update`` (from 0)."""
         start = update * self._count
-        if self._windows is not None:
-            return [self._windows.problem(i) for i in range(start, start + self._count)]
+        if self._of_documents:
+            return [self._windows().problem(i) for i in range(start, start + self._count)]
         return self._task.problems("train", seed=self._seed, start=start, count=self._count, lines=lines)
 
     def batch(
@@ -191,10 +199,10 @@ def _next_text(stream: Stream, sayable_end: int) -> IntArray:
     return found
 
 
-def direct_flops(batch: Batch, *, layers: int, width: int, outputs: int) -> int:
+def direct_flops(batch: Batch, price: Price, *, outputs: int) -> int:
     """Forward FLOPs of plain training on a batch laid out by the baseline."""
-    blocks = block_flops(layers=layers, width=width, cells_so_far=batch.cells.layout.index + 1).sum()
-    return int(blocks) + head_flops(width=width, outputs=outputs) * len(batch.cells.reads.cells)
+    blocks = price.blocks(batch.cells.layout.index + 1).sum()
+    return int(blocks) + price.head(outputs) * len(batch.cells.reads.cells)
 
 
 def baseline_batch(feed: Feed, update: int) -> Batch:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from harness.alphabet import Alphabet
 from harness.documents import rolling_windows
 from harness.evaluate import asked_problems, gold_text
-from harness.meter import block_flops, head_flops
+from harness.inquiry_costs import request_costs
+from harness.meter import Price
 from harness.problem import Problem
 from harness.spec import InferSpec, RunSpec
 from harness.strategy import Strategy
@@ -33,16 +34,9 @@ class Costs:
     reads: float
     outputs: int
 
-    def flops(self, *, layers: int, width: int) -> float:
+    def flops(self, price: Price) -> float:
         """Of asking one problem, by the meter's formula, which is linear in c."""
-        fixed, slope = _line(layers, width)
-        return self.cells * fixed + self.cells_so_far * slope + self.reads * head_flops(width=width, outputs=self.outputs)
-
-
-def _line(layers: int, width: int) -> tuple[int, int]:
-    """A cell's block FLOPs as fixed + slope x c."""
-    one, two = block_flops(layers=layers, width=width, cells_so_far=np.array([1, 2])).tolist()
-    return 2 * one - two, two - one
+        return self.cells * price.cell_flops + self.cells_so_far * price.key_flops + self.reads * price.head(self.outputs)
 
 
 def costs_of(spec: RunSpec, alphabet: Alphabet) -> Costs:
@@ -50,6 +44,9 @@ def costs_of(spec: RunSpec, alphabet: Alphabet) -> Costs:
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         parts = [_windows(alphabet.encode(d.text).tolist(), spec, alphabet) for d in documents]
+        weights = np.ones(len(parts))
+    elif spec.task.kind == "requests":
+        parts = request_costs(spec, alphabet)
         weights = np.ones(len(parts))
     else:
         problems = asked_problems(spec)
@@ -83,8 +80,8 @@ def _windows(ids: list[int], spec: RunSpec, alphabet: Alphabet) -> tuple[int, in
     return cells, cells_so_far, reads
 
 
-def unit_flops(spec: RunSpec, alphabet: Alphabet, *, layers: int, width: int) -> float:
+def unit_flops(spec: RunSpec, alphabet: Alphabet, price: Price) -> float:
     """FLOPs of x1: what asking plain training's model one problem costs, on average over validation problems of seed 0."""
     asked = InferSpec(problems=UNIT_PROBLEMS, split="validation")
     costs = costs_of(dataclasses.replace(spec, strategy=Strategy(), infer=asked, seed=0), alphabet)
-    return costs.flops(layers=layers, width=width)
+    return costs.flops(price)

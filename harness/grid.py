@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import registry
 from harness.defaults import default
+from harness.plugin_spec import plugin_json
 from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
 from harness.suite_file import family_arms
@@ -130,11 +131,12 @@ def _unit_flops(block: Block) -> float:
     """x1 of the block's task on its model."""
     from harness.foreseen import unit_flops
     from harness.learners import learner_alphabet
+    from harness.weights import price_of
 
     settings = {k: v for k, v in block.settings.items() if not k.startswith("strategy.")}
     spec = make_spec(strategy=default("baseline"), task=block.task, settings=settings)
-    layers, width, _, _ = spec.model.shape
-    return unit_flops(spec, learner_alphabet(spec, None), layers=layers, width=width)
+    alphabet = learner_alphabet(spec, None)
+    return unit_flops(spec, alphabet, price_of(spec.model, alphabet))
 
 
 def points_of(block: Block, arm: Arm) -> dict[str, Settings]:
@@ -191,5 +193,11 @@ def name_of(cell: Cell, grid: Grid) -> str:
     """A run in a few words."""
     place = cell.places[0]
     arm = grid.arms[place.block][place.arm].label
-    words = [arm, place.point, registry.plugin_name(cell.spec.task), f"{place.train_flops:.3g} FLOPs", f"seed {place.seed}"]
+    words = [
+        arm,
+        place.point,
+        registry.title("task", plugin_json(cell.spec.task)),
+        f"{place.train_flops:.3g} FLOPs",
+        f"seed {place.seed}",
+    ]
     return ", ".join([word for word in words if word] + ([place.split] if place.split != "test" else []))

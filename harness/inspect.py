@@ -25,16 +25,21 @@ def load_run(name: str, *, results: Path, device: str) -> tuple[RunSpec, Backbon
     folder = records.find_run(name, results)
     record = records.read_run(folder)
     spec = records.spec_of(record)
+    return spec, load_spec(spec, results=results, device=device, command=record["command"]), folder
+
+
+def load_spec(spec: RunSpec, *, results: Path, device: str, command: str) -> Backbone:
+    """The trained backbone that a spec asks, with its value model; ValueError if weights are gone. command: what makes them."""
     weights = records.weights_folder(results, spec)
     if not (weights / "learner.json").exists():
-        raise ValueError(f"RUN: the weights {weights} are not there; make them again with: {record['command']} --again")
+        raise ValueError(f"RUN: the weights {weights} are not there; make them again with: {command} --again")
     valued = None if spec.strategy.value_spec() is None else value_folder(results, spec)
     if valued is not None and not (valued / "value.json").exists():
-        raise ValueError(f"RUN: the value model {valued} is not there; make it again with: {record['command']} --again")
+        raise ValueError(f"RUN: the value model {valued} is not there; make it again with: {command} --again")
     backbone, learner = learn(spec, results=results, device=device, checkpoint_s=30.0, reporter=Silent())
     if valued is not None:
         backbone.value, _ = loaded(spec, backbone, learner, results=results)
-    return spec, backbone, folder
+    return backbone
 
 
 def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, Any]:

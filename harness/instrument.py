@@ -7,6 +7,7 @@ search's rows it says nothing, nor whether attention explains an answer: it is a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,12 @@ class Probe:
 
 
 def write_attention(backbone: Backbone, traces: Sequence[Line], path: Path) -> None:
-    """A line for each trace: its id, and by cell the mean weight that later text tokens give it; null where it cannot be told."""
+    """A line for each trace: its id, and by cell the mean weight that later text tokens give it; null where it cannot be told.
+
+    Nothing is written of a model that is asked as it is.
+    """
+    if backbone.as_it_is:
+        return
     parts = [(number, part) for number, trace in enumerate(traces) for part in _sequences(trace)]
     found: list[list[float | None] | None] = [[] for _ in traces]
     for start in range(0, len(parts), BATCH_ROWS):
@@ -70,7 +76,7 @@ def write_attention(backbone: Backbone, traces: Sequence[Line], path: Path) -> N
 def _sequences(trace: Line) -> Iterator[Line]:
     """A trace cut where a new sequence begins."""
     starts = [at for at, index in enumerate(trace["index"]) if index == 0 and trace["row"][at] == 0]
-    for start, stop in zip(starts, [*starts[1:], len(trace["index"])], strict=True):
+    for start, stop in pairwise([*starts, len(trace["index"])]):  # none, where a cap let nothing be fed
         yield {name: trace[name][start:stop] for name in TRACE_COLUMNS}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from harness import wants
 from harness.alphabet import Alphabet
-from harness.grammar import Grammar
+from harness.grammar import UNDECODABLE, Grammar
 from harness.meter import Ledger
-from harness.problem import ACCESS, Completion, Problem, Role, Special, Text, shown
+from harness.problem import ACCESS, END, Completion, Problem, Role, Special, Text, closed, shown
 from harness.rows import Feed, Manner
 from harness.trace import Trace
 from harness.wants import Solver
@@ -34,7 +34,8 @@ class Job:
     """A problem to solve: solver makes a fresh generator; oracle answers wants that use the key (None: they are refused).
 
     referee: answers wants about the question's answers; examples: gives problems of the train split. rows, cells: how many it
-    holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept).
+    holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept). crop_tokens: of texts that
+    rows start with only so many last tokens are kept; None: a text that does not fit is an error.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Job:
     referee: Referee | None = None
     rows: int = 1
     cells: int = 0
+    crop_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Writing:
     ids: list[int] = field(default_factory=list)
     nats: float = 0.0  # log-probability so far, so not above 0
     stopped_by: str | Special | None = None
+    closed: bool = False  # by a string that ends it as END does
 
     def __post_init__(self) -> None:
         self.nats = self.want.after_nats
@@ -127,22 +130,45 @@ class Writing:
         said: str | Special | None = self._stops.get(token)
         if said is None and self.want.until and (self._mark is None or self._thinking):
             said = self._met(token)
-        self.stopped_by = said
+        self.stopped_by = END if said is None and self._shuts(token) else said
         role: Role = "thought" if self._thinking else self.want.role
         self._thinking &= token != self._mark
         return role
 
     def _met(self, token: int) -> str | None:
         """The string that stops it, if what was said now holds one."""
-        longest = max(len(text.encode()) for text in self.want.until)  # a token is a byte at least
-        if longest == 1:
+        if all(len(text.encode()) == 1 for text in self.want.until):
             return stop_in(self.alphabet, self.want.until, token)
-        tail = self.alphabet.pieces(self.ids[-longest:])[-1]
+        (tail,) = last_piece(self.alphabet, self.ids, self.want.until)
         return next((text for text in self.want.until if isinstance(tail, str) and text in tail), None)
+
+    def _shuts(self, token: int) -> bool:
+        """Whether what was said now holds a string that ends the answer."""
+        if not self.want.closes or self._thinking or not may_end(self.alphabet, self.want.closes, token):
+            return False
+        self.closed = closed(last_piece(self.alphabet, self.ids, self.want.closes), self.want.closes) is not None
+        return self.closed
+
+    @property
+    def ended(self) -> str | None:
+        """How it has ended: "end" or "cap"; None: it has not."""
+        if self.stopped_by is not None:
+            return "end"
+        if len(self.ids) < self.cap:
+            return None
+        return "end" if self.want.cap_ends and not self._thinking else "cap"
+
+    @property
+    def unread(self) -> bool:
+        """Whether nothing is read behind its last token."""
+        if self.stopped_by is not None:
+            return self.closed or self.ids[-1] == self.alphabet.end_id
+        return self.want.role != "thought"
 
     def completion(self, stop: str) -> Completion:
         """What was said, without the stop."""
-        return completion_of(self.alphabet, tuple(self.ids), self.nats, stop, self.stopped_by)
+        closes = self.want.closes if self.closed else ()
+        return completion_of(self.alphabet, tuple(self.ids), self.nats, stop, self.stopped_by, closes)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -153,17 +179,38 @@ def stop_in(alphabet: Alphabet, until: tuple[str, ...], token: int) -> str | Non
 
 
 @lru_cache(maxsize=1 << 16)
+def may_end(alphabet: Alphabet, strings: tuple[str, ...], token: int) -> bool:
+    """Whether a token can be where one of some strings is complete: it holds the last character of one, or a part of one."""
+    text = said_by(alphabet, token)
+    return UNDECODABLE in text or any(string[-1] in text for string in strings)
+
+
+@lru_cache(maxsize=1 << 16)
 def said_by(alphabet: Alphabet, token: int) -> str:
     """A token as people read it."""
     return shown(alphabet.pieces([token]))
 
 
+def last_piece(alphabet: Alphabet, ids: Sequence[int], strings: Sequence[str]) -> tuple[str | Special, ...]:
+    """The last piece of what was said, as far back as the longest of some strings may reach."""
+    longest = max(len(text.encode()) for text in strings)  # a token is a byte at least
+    return alphabet.pieces(ids[-longest:])[-1:]
+
+
 def completion_of(
-    alphabet: Alphabet, ids: tuple[int, ...], nats: float, stop: str, stopped_by: str | Special | None
+    alphabet: Alphabet,
+    ids: tuple[int, ...],
+    nats: float,
+    stop: str,
+    stopped_by: str | Special | None,
+    closes: Sequence[str] = (),
 ) -> Completion:
-    """What tokens say, without the stop."""
+    """What tokens say, without the stop. closes: the strings of which one has ended it, if one has."""
     pieces = alphabet.pieces(ids)
-    if isinstance(stopped_by, Special):
+    shut = closed(pieces, closes)
+    if shut is not None:
+        pieces = shut
+    elif isinstance(stopped_by, Special):
         pieces = pieces[:-1]
     elif stopped_by is not None:
         last = str(pieces[-1])

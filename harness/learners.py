@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from harness import records, registry, storage
-from harness.alphabet import Alphabet, make_alphabet
+from harness.alphabet import KEPT, Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.feed import Feed, make_feed
 from harness.locks import alone
@@ -22,7 +22,7 @@ from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.strategy import Strategy
 from harness.train import Spent, Trainer
-from harness.weights import load_state, make_backbone, pack, read_packed, state_of, weights_hash
+from harness.weights import check_teachable, load_state, make_backbone, pack, read_packed, state_of, weights_hash
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"  # learners that come with the harness, as they lie under results/weights
 
@@ -61,6 +61,7 @@ def _learned(
 ) -> tuple[Backbone, Record]:
     """The same, with nobody else at it."""
     asks, spec = spec.strategy, spec.as_learner()
+    check_teachable(spec)
     storage.make_folder(folder)
     storage.sweep(folder)
     if again:
@@ -80,7 +81,7 @@ def _learned(
         if (learner.get("learner"), learner.get("seed")) != (spec.learner_fingerprint(), spec.seed):
             path = folder / "learner.json"
             raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")
-        load_state(backbone, read_packed(folder / "model.safetensors")[0])
+        _take_weights(backbone, learner, folder, spec)
         storage.remove(folder / "checkpoint.safetensors")  # left behind if the process ended just before this
         return backbone.to(torch.device(device)).eval(), learner
     if first is not None:
@@ -88,6 +89,17 @@ def _learned(
     backbone.to(torch.device(device))
     learner = _train(spec, backbone, folder, checkpoint_s, reporter, first[1] if first else None, device)
     return backbone.eval(), learner
+
+
+def _take_weights(backbone: Backbone, learner: Record, folder: Path, spec: RunSpec) -> None:
+    """A complete learner's weights. Of a model that is asked as it is none are kept: they must be what they were."""
+    if not backbone.as_it_is:
+        load_state(backbone, read_packed(folder / "model.safetensors")[0])
+    elif weights_hash(backbone) != learner["weights_sha256"]:
+        raise ValueError(
+            f"model.path: the weights of {spec.model.path} are not those that {folder / 'learner.json'} names by their sha256; "
+            "put them back, or use --again to ask the new ones"
+        )
 
 
 def _take_shipped(folder: Path) -> None:
@@ -119,7 +131,8 @@ def _train(
     feed = make_feed(spec, backbone)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=checkpoint_s, owner=folder.name)
     spent = trainer.run(lambda s, p, loss: reporter.training(spec, s, p, loss))
-    storage.replace_file(folder / "model.safetensors", pack(state_of(backbone), {"learner": spec.learner_fingerprint()}))
+    if not backbone.as_it_is:  # else they are loaded again from where they lie
+        storage.replace_file(folder / "model.safetensors", pack(state_of(backbone), {"learner": spec.learner_fingerprint()}))
     records.write_json(folder / "timing.json", {"train_s": time.monotonic() - started_s, **machine(device)})
     learner = {
         "schema": SCHEMA,
@@ -152,12 +165,12 @@ def _train_ledger(spec: RunSpec, spent: Spent, feed: Feed, before: Record | None
 
 
 def learner_alphabet(spec: RunSpec, folder: Path | None, *, first: Alphabet | None = None) -> Alphabet:
-    """The alphabet of the learner's first phase; one that is trained is kept beside the weights in ``folder``.
+    """The alphabet of the learner's first phase; one that is trained, or a model's own, is kept beside the weights in ``folder``.
 
     first: the alphabet of the pretraining run, if that has just been loaded.
     """
     root, wanted = spec.pretrained() or spec, spec.alphabet
-    if not wanted.startswith("bpe:"):
+    if not wanted.startswith(KEPT):
         return make_alphabet(wanted)
     kept = None if folder is None else folder / "tokenizer.json"
     if kept is not None and kept.exists():
@@ -165,15 +178,15 @@ def learner_alphabet(spec: RunSpec, folder: Path | None, *, first: Alphabet | No
             return make_alphabet(wanted, tokenizer_json=kept.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises bare ones
             raise ValueError(f"{kept} is damaged ({type(error).__name__}); delete it and use --again") from None
-    alphabet = first or make_alphabet(wanted, texts=_train_texts(root))
+    alphabet = first or make_alphabet(wanted, texts=_train_texts(root) if wanted.startswith("bpe:") else ())
     if kept is not None:
-        storage.replace_file(kept, alphabet.codec.tokenizer_json().encode())
+        storage.replace_file(kept, alphabet.kept_json().encode())
     return alphabet
 
 
 def _train_texts(spec: RunSpec) -> list[str]:
     """Text for a tokenizer: the train documents, or a task's first train problems."""
-    if spec.task.kind == "documents":
+    if spec.task.taught_as == "documents":
         return [document.text for document in spec.task.documents("train")]
     problems = spec.task.problems("train", seed=spec.seed, start=0, count=10_000)
     return [f"{p.question.text}{p.key.answer}{' '.join(p.key.lines)}" for p in problems]

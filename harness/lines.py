@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.meter import CLASSES, Ledger
@@ -65,6 +65,11 @@ def tree_json(tree: Tree) -> Line:
 
 
 def candidates_json(task: Task, problem: Problem, tree: Tree) -> Line:
+    """What a search on a problem ended in."""
+    return ended_json(tree, lambda answer: task.grade(problem, answer), task.canonical)
+
+
+def ended_json(tree: Tree, grade: Callable[[str | None], float], canonical: Callable[[str], str]) -> Line:
     """What a search ended in, by the number of the node: answers, their grades and forms for votes, and what ranked them."""
     finals = {str(at): node for at, node in enumerate(tree.nodes) if node.final}
     valued = any(node.value is not None for node in tree.nodes)
@@ -72,8 +77,8 @@ def candidates_json(task: Task, problem: Problem, tree: Tree) -> Line:
         "pool": tree.pool,
         "nodes": len(tree.nodes),
         "answers": {at: node.answer for at, node in finals.items()},
-        "scores": {at: task.grade(problem, node.answer) for at, node in finals.items()},
-        "votes": {at: task.canonical(node.answer) for at, node in finals.items() if node.answer is not None},
+        "scores": {at: grade(node.answer) for at, node in finals.items()},
+        "votes": {at: canonical(node.answer) for at, node in finals.items() if node.answer is not None},
         "nats": {at: round(node.nats, NATS_DIGITS) for at, node in finals.items()},
         "tokens": {at: node.tokens for at, node in finals.items()},
         "value": {at: node.value for at, node in finals.items()} if valued else None,
@@ -142,20 +147,27 @@ def ledger_json(ledger: Ledger) -> Line:
     }
 
 
+def joined_json(outcomes: Sequence[Outcome], *, stop: str) -> Line:
+    """What jobs that belong together cost, were told and noted, as the record holds it."""
+    joined = Ledger()
+    notes: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        joined.flops += outcome.ledger.flops
+        joined.serial_passes += outcome.ledger.serial_passes
+        joined.text_tokens += outcome.ledger.text_tokens
+        joined.woven_tokens += outcome.ledger.woven_tokens
+        joined.peak_kv_bytes = max(joined.peak_kv_bytes, outcome.ledger.peak_kv_bytes)
+        answered = outcome.value.notes if isinstance(outcome.value, Answer) else {}
+        for name, values in (outcome.trace.notes | dict(answered)).items():
+            notes.setdefault(name, []).extend(values)
+    access = max((o.access for o in outcomes), key=ACCESS.index, default=ACCESS[0])
+    return {**ledger_json(joined), "stop": stop, "access": access, "notes": notes}
+
+
 def document_line(document: Document, outcomes: list[Outcome]) -> Line:
     """The record's line of one document: its windows one after another."""
     likelihoods: list[Likelihood] = [o.value[0] for o in outcomes]
     nats, targets = sum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
-    total = Ledger()
-    notes: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        total.flops += outcome.ledger.flops
-        total.serial_passes += outcome.ledger.serial_passes
-        total.text_tokens += outcome.ledger.text_tokens
-        total.woven_tokens += outcome.ledger.woven_tokens
-        total.peak_kv_bytes = max(total.peak_kv_bytes, outcome.ledger.peak_kv_bytes)
-        for name, values in outcome.trace.notes.items():
-            notes.setdefault(name, []).extend(values)
     return {
         "id": document.id,
         "question": None,
@@ -165,10 +177,7 @@ def document_line(document: Document, outcomes: list[Outcome]) -> Line:
         "score": nats / max(targets, 1),
         "difficulty": 0,
         "weight": 1.0,
-        **ledger_json(total),
-        "stop": "end",
-        "access": max((o.access for o in outcomes), key=ACCESS.index),
-        "notes": notes,
+        **joined_json(outcomes, stop="end"),
         "nats": nats,
         "targets": targets,
         "bytes": len(document.text.encode()),

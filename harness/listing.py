@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness import records
+from harness import records, registry
 from harness.records import RUN, Record
 from harness.show import console, to_stderr
 
@@ -67,7 +67,7 @@ def _row(record: Record, folder: Path, results: Path) -> Row:
     spec = record["spec"]
     learner = results / "weights" / f"{record['learner']}-s{record['seed']}" / "learner.json"
     return Row(
-        task=spec["task"]["name"],
+        task=registry.title("task", spec["task"]),
         strategy=spec["strategy"]["name"],
         settings=dict(_settings(record["command"])),
         train_flops=record["train"]["spent_flops"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from harness import records, storage
+from harness import records, registry, storage
 from harness.page_data import as_script, script_of
 from harness.page_html import Plots, anchor, comparison_html, own, safe
 from harness.records import Record
@@ -131,8 +131,8 @@ def _entry(name: str, record: Record) -> Data:
     """A run that stands in no comparison, as if it stood in one."""
     budget = record["train"].get("target_flops") or record["spec"]["train"]["flops"] or 0
     spec = record["spec"]
-    return {"task": spec["task"]["name"], "folder": name, "arm": spec["strategy"]["name"], "point": record["fingerprint"],
-            "train_flops": budget, "seed": record["seed"]}  # fmt: skip
+    return {"task": registry.title("task", spec["task"]), "folder": name, "arm": spec["strategy"]["name"],
+            "point": record["fingerprint"], "train_flops": budget, "seed": record["seed"]}  # fmt: skip
 
 
 def _page(results: Path, comparisons: Sequence[Data], kept: Mapping[str, Data], others: Sequence[Data], spoilt: list[str]) -> str:

@@ -21,6 +21,7 @@ def plugin_json(plugin: Strategy | Task, *, asked: bool = True) -> dict[str, Any
     left_out = set() if asked else {f.name for f in dataclasses.fields(plugin) if f.metadata.get("when") == "ask"}
     values = {k: v for k, v in to_json(plugin).items() if k not in left_out}
     values |= {name: plugin_json(base, asked=asked) for name, base in bases_of(plugin).items() if base is not None}
+    assert not {"name", "version"} & values.keys(), "a plugin's settings must not be called name or version"
     return {"name": registry.plugin_name(plugin), "version": plugin.version, **values}
 
 

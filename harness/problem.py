@@ -34,9 +34,11 @@ INSERTED: tuple[Special, ...] = (*THOUGHTS, SPARE)  # never sayable
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Text that is already encoded: windows of documents, cut at token borders."""
+    """Text that is already encoded: windows of documents, cut at token borders. text: what they spell, where somebody may want
+    to put words around it."""
 
     ids: tuple[int, ...]
+    text: str | None = None
 
 
 Content = str | Special | Tokens
@@ -62,13 +64,22 @@ class Question:
     """All that a strategy may see when it is asked.
 
     answer_cap_tokens, lines_cap_tokens: the most tokens that an answer (end of text included) and its worked lines can take,
-    whatever the alphabet.
+    whatever the alphabet. closes: strings at which an answer ends as at end of text, and which are no part of it; cap_ends: an
+    answer that its cap cuts off is one, as far as it came (so it is where somebody else poses the question).
     """
 
     id: str
     text: Content
     answer_cap_tokens: int = 64
     lines_cap_tokens: int = 0
+    closes: tuple[str, ...] = ()
+    cap_ends: bool = False
+
+    @property
+    def words(self) -> str:
+        """The text as people read it, where it is known."""
+        text = self.text.text if isinstance(self.text, Tokens) else self.text
+        return text if isinstance(text, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,16 @@ class Document:
 
     id: str
     text: str
+
+
+def closed(pieces: Sequence[str | Special], closes: Sequence[str]) -> tuple[str | Special, ...] | None:
+    """Pieces up to the first of some strings in the last of them; None where it holds none."""
+    last = pieces[-1] if pieces else ""
+    found = [last.index(text) for text in closes if text in last] if isinstance(last, str) else []
+    if not found:
+        return None
+    kept = str(last)[: min(found)]
+    return (*pieces[:-1], kept) if kept else tuple(pieces[:-1])
 
 
 def shown(pieces: Iterable[str | Special]) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness import records, summary
 from harness.lines import CLASS_LETTERS
-from harness.meter import CLASSES, block_flops, head_flops, other_conventions
+from harness.meter import CLASSES, Price, gpt2_price, other_conventions
 from harness.records import Record
 from harness.spec import RunSpec
 
@@ -56,10 +56,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What prices a cell: block applications, width, outputs of a head; FLOPs of a value model's state; parts that may run."""
+    """What prices a cell: all its passes, outputs of a head; FLOPs of a value model's state; parts that may run."""
 
-    layers: int
-    width: int
+    price: Price
     outputs: int
     value_flops: int
     parts: tuple[str, ...]
@@ -111,7 +110,13 @@ def recheck(folder: Path) -> Recheck:
         found, left_out, traced = _traced(record, lines, traces)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         found, left_out, traced = [f"{TRACES} cannot be counted: {type(error).__name__}: {error}"], [], 0
-    return Recheck((*problems, *found), tuple(left_out), traced)
+    return Recheck((*problems, *found), (*_taken(record), *left_out), traced)
+
+
+def _taken(record: Record) -> list[str]:
+    """Metrics of the task's own that are no means of what lines hold: they stand as they are."""
+    theirs = [name for name, one in record["metrics"].items() if one.get("aggregation", "mean") != "mean"]
+    return [f"metrics that only their task can put together were not recomputed: {', '.join(theirs)}"] if theirs else []
 
 
 def _lines(folder: Path, name: str) -> list[Line]:
@@ -126,11 +131,10 @@ def _lines(folder: Path, name: str) -> list[Line]:
 
 def _summarised(record: Record, lines: Sequence[Line]) -> Iterator[str]:
     """Where run.json is not what its lines come to."""
-    kind = "documents" if "bytes" in lines[0] else "questions"
-    outputs = record["model"]["outputs"]
+    kind, outputs, theirs = summary.kind_of(lines[0]), record["model"]["outputs"], record["metrics"]
     again = {
-        "metrics": summary.metrics(lines, kind=kind, outputs=outputs),
-        "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs),
+        "metrics": summary.metrics(lines, kind=kind, outputs=outputs, theirs=theirs),
+        "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs, theirs=theirs),
         "infer": summary.infer(lines),
         "search": summary.search(lines),
         "access": summary.access(lines),
@@ -165,25 +169,32 @@ def _traced(record: Record, lines: Sequence[Line], traces: Sequence[Line]) -> tu
     if ids != [trace["id"] for trace in traces]:
         return [f"{TRACES} is not of the first problems of problems.jsonl"], [], 0
     try:
-        shape = shape_of(records.spec_of(record), record["model"]["outputs"])
+        shape = shape_of(records.spec_of(record), record["model"])
     except ValueError as error:
         return [], [f"FLOPs of problems were not recounted: {error}"], 0
-    pairs = [(line, count(trace, shape, documents="bytes" in line)) for line, trace in zip(lines, traces, strict=False)]
+    pairs = [
+        (line, count(trace, shape, documents=summary.kind_of(line) != "questions"))
+        for line, trace in zip(lines, traces, strict=False)
+    ]
     each, left_out = _price(pairs, shape)
     wrong = [word for line, counted in pairs for word in _line_differences(line, counted, each, shape)]
     more = [f"{len(wrong) - SHOWN:,} more of the kind"] if len(wrong) > SHOWN else []
     return wrong[:SHOWN] + more, left_out, len(pairs)
 
 
-def shape_of(spec: RunSpec, outputs: int) -> Shape:
-    """What a run's cells cost, from its spec. ValueError where only the model knows its shape."""
-    if spec.model.path is not None:
+def shape_of(spec: RunSpec, model: Record) -> Shape:
+    """What a run's cells cost: by its spec; of a pretrained model by what the record says of it. ValueError if it does not."""
+    if spec.model.path is None:
+        layers, width, _, _ = spec.model.shape
+        price = gpt2_price(layers=layers, width=width)
+    elif "price" in model:
+        price = Price(**model["price"])
+    else:
         raise ValueError(f"the model's shape stands in {spec.model.path}, not in the record")
-    layers, width, _, _ = spec.model.shape
     wanted = spec.strategy.value_spec()
-    value_flops = 0 if wanted is None else 2 * wanted.hidden * (width + 1)
-    parts = tuple(name for name, times in spec.strategy.part_uses(layers).items() if any(times))
-    return Shape(layers * spec.strategy.passes(), width, outputs, value_flops, parts)
+    value_flops = 0 if wanted is None else 2 * wanted.hidden * (price.width + 1)
+    parts = tuple(name for name, times in spec.strategy.part_uses(price.layers).items() if any(times))
+    return Shape(price.times(spec.strategy.passes()), model["outputs"], value_flops, parts)
 
 
 def count(trace: Line, shape: Shape, *, documents: bool = False) -> Count:
@@ -194,12 +205,11 @@ def count(trace: Line, shape: Shape, *, documents: bool = False) -> Count:
     classes = np.array([LETTERS[letter] for letter in trace["class"]], dtype=np.int64)
     if documents:
         row += np.cumsum((index == 0) & (row == 0)) * (row.max(initial=0) + 1)
-    head = head_flops(width=shape.width, outputs=shape.outputs)
-    each = block_flops(layers=shape.layers, width=shape.width, cells_so_far=index + 1) + head * read
+    each = shape.price.blocks(index + 1) + shape.price.head(shape.outputs) * read
     by_class = [classes == at for at in range(len(CLASSES))]
     flops, cells, reads = (np.array([int(x[mask].sum()) for mask in by_class]) for x in (each, np.ones_like(read), read))
     woven = sum(trace["kind"].count(kind) for kind in WOVEN)
-    other = other_conventions(0, index=index, row=row, read=read, layers=shape.layers, width=shape.width, outputs=shape.outputs)
+    other = other_conventions(0, index=index, row=row, read=read, price=shape.price, outputs=shape.outputs)
     return Count(flops, cells, reads, (len(index) - woven, woven), other["quadratic"], -other["non_embedding"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry, storage
+from harness.plugin_spec import plugin_json
 from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
 
 Record = dict[str, Any]
@@ -27,7 +28,8 @@ MAY_BE_GONE = ("traces.jsonl", "attention.jsonl", "train.jsonl")  # of a run: no
 
 def run_folder(results: Path, spec: RunSpec) -> Path:
     """Where this run's record lies."""
-    task, strategy = (folder_name(registry.plugin_name(p)) for p in (spec.task, spec.strategy))
+    task = folder_name(registry.title("task", plugin_json(spec.task)))
+    strategy = folder_name(registry.plugin_name(spec.strategy))
     return results / "runs" / task / strategy / f"{spec.fingerprint()}-s{spec.seed}"
 
 

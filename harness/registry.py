@@ -1,6 +1,7 @@
 """Names to plugin classes: strategies/NAME.py, tasks/NAME.py, an entry point, a file path/to/x.py, or pkg.mod:Class.
 
-Knows how to find and load classes; imports a plugin's module only when its name is asked for. Knows no plugin by name.
+A task whose class names an `argument` may have it, and more settings, behind its name: NAME:VALUE,KEY=VALUE (`typed`). Knows how
+to find and load classes; imports a plugin's module only when its name is asked for. Knows no plugin by name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +48,39 @@ def find(kind: Kind, name: str) -> type[Any]:
     for entry in entry_points(group=f"harness.{package}", name=name):
         return _checked(kind, name, importlib.import_module(entry.module), entry.attr or None)
     raise unknown(kind, name, names(kind))
+
+
+def typed(kind: Kind, text: str) -> tuple[str, dict[str, str]]:
+    """A plugin as it is typed: its name, and the settings behind a colon, NAME:VALUE,KEY=VALUE.
+
+    A comma that no KEY= follows belongs to the value before it. Where the first word is no plugin's name all of it is one.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or name not in names(kind):
+        return text, {}
+    last = getattr(find(kind, name), "argument", "")
+    if not last:
+        raise ValueError(f"{kind} {text!r}: {name} takes nothing behind a colon; give its settings by --set {kind}.NAME=VALUE")
+    first, *words = rest.split(",")
+    settings = {last: first}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals:
+            last = key.strip()
+        settings[last] = value if equals else f"{settings[last]},{word}"
+    return name, settings
+
+
+def title(kind: Kind, plugin: Mapping[str, Any]) -> str:
+    """A plugin in its JSON form as people call it: NAME, or NAME:VALUE."""
+    name = str(plugin["name"])
+    if ":" in name or name.endswith(".py"):
+        return name
+    try:
+        value = plugin.get(getattr(find(kind, name), "argument", ""))
+    except ValueError:  # it is not there any more
+        value = None
+    return f"{name}:{value}" if value else name
 
 
 def tasks_that_offer(needed: frozenset[str]) -> list[str]:

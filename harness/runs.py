@@ -20,8 +20,10 @@ from harness import records, storage, summary
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.evaluate import LINES, TRACES, evaluate
-from harness.feed import Batch, make_feed
-from harness.foreseen import unit_flops
+from harness.feed import Batch, direct_flops, make_feed
+from harness.foreseen import costs_of, unit_flops
+from harness.inquiries import asked_inquiries, totals_of
+from harness.inquiry_costs import request_costs
 from harness.instrument import ATTENTION, write_attention
 from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
@@ -31,7 +33,7 @@ from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
 from harness.stability import bit_stable
 from harness.values import brief, fitted, problems_of
-from harness.weights import make_backbone
+from harness.weights import check_teachable, make_backbone
 
 
 def run(
@@ -91,7 +93,8 @@ def _record(
     lines = records.read_lines(folder)
     weights = records.weights_folder(results, spec)
     storage.replace_file(folder / "train.jsonl", (weights / "train.jsonl").read_bytes())
-    kind, outputs = spec.task.kind, backbone.outputs
+    kind, outputs, theirs = spec.task.kind, backbone.outputs, totals_of(spec, lines)
+    shape = {} if spec.model.path is None else {"price": dataclasses.asdict(backbone.price)}  # else the spec tells it
     record = {
         "schema": SCHEMA,
         "complete": True,
@@ -101,11 +104,11 @@ def _record(
         "learner": spec.learner_fingerprint(),
         "seed": spec.seed,
         "threads": spec.threads,
-        "model": {"parameters": learner["parameters"], "outputs": outputs, "weights_sha256": learner["weights_sha256"]},
+        "model": {"parameters": learner["parameters"], "outputs": outputs, "weights_sha256": learner["weights_sha256"], **shape},
         "train": learner["train"],
         "infer": summary.infer(lines) | {"unit_flops": _unit(spec, backbone)},
-        "metrics": summary.metrics(lines, kind=kind, outputs=outputs),
-        "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs),
+        "metrics": summary.metrics(lines, kind=kind, outputs=outputs, theirs=theirs),
+        "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs, theirs=theirs),
         "access": summary.access(lines),
         "search": summary.search(lines),
         "value": None if value is None else brief(value),
@@ -129,7 +132,7 @@ def _record(
 def _unit(spec: RunSpec, backbone: Backbone) -> float | None:
     """x1 of the task on a model of this shape; None where the task has no validation problems."""
     try:
-        return unit_flops(spec, backbone.alphabet, layers=backbone.layers, width=backbone.width)
+        return unit_flops(spec, backbone.alphabet, backbone.price)
     except ValueError:
         return None
 
@@ -167,12 +170,17 @@ BYTES_PER_CELL, BYTES_PER_LINE = 60, 650  # roughly: of traces and attention, an
 
 def plan(spec: RunSpec) -> Plan:
     """Estimate a run by its first batch, without training (`--dry-run`)."""
+    check_teachable(spec)
     earlier = spec.pretrained()
     before = None if earlier is None else plan(earlier)
     with compute_threads(spec.threads):
         alphabet = learner_alphabet(spec, None)
         backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
         feed = make_feed(spec, backbone)
+        if spec.task.kind == "requests" and spec.train.flops == 0:
+            return _plan_of_requests(spec, backbone, before)
+        if backbone.as_it_is:
+            return _plan_of_asking(spec, backbone, feed.batch(spec.strategy, 0, progress=0.0, device=backbone.device))
         update_s, begun_s = math.inf, time.monotonic()
         for turn in range(3):  # the first one is slow: libraries warm up
             started_s = time.monotonic()
@@ -196,11 +204,30 @@ def plan(spec: RunSpec) -> Plan:
     return Plan(spec.train.flops, flops, updates, seconds, disk, asked_flops, before)
 
 
+def _plan_of_asking(spec: RunSpec, backbone: Backbone, batch: Batch) -> Plan:
+    """Of a model that is never taught, and of which no weights are kept."""
+    lines, tokens = _asked(spec, batch, backbone.alphabet)
+    each = direct_flops(batch, backbone.price, outputs=backbone.outputs) / max(batch.text_tokens, 1)
+    return Plan(0.0, 0, 0, 0.0, _lines_bytes(spec, batch, lines, tokens), each * tokens)
+
+
+def _plan_of_requests(spec: RunSpec, backbone: Backbone, before: Plan | None) -> Plan:
+    """Of requests that are asked by what was taught elsewhere: by formula, as plain asking."""
+    costs, count = costs_of(spec, backbone.alphabet), len(asked_inquiries(spec))
+    traced = min(spec.infer.traces, count) * costs.cells * BYTES_PER_CELL
+    kept = 0 if backbone.as_it_is else 4 * sum(p.numel() for p in backbone.parameters()) * (1 if before is None else 2)
+    seconds = 0.0 if before is None else before.seconds
+    return Plan(0.0, 0, 0, seconds, int(traced + count * BYTES_PER_LINE) + kept, costs.flops(backbone.price) * count, before)
+
+
 def _asked(spec: RunSpec, batch: Batch, alphabet: Alphabet) -> tuple[int, int]:
     """Problems or documents that are asked, and their tokens: a few problems stand for all."""
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         return len(documents), sum(len(alphabet.encode(d.text)) for d in documents)
+    if spec.task.kind == "requests":
+        costs = request_costs(spec, alphabet)
+        return len(costs), sum(cells for cells, _, _ in costs)
     return spec.infer.problems, spec.infer.problems * batch.text_tokens // batch.examples
 
 

@@ -16,7 +16,7 @@ from harness.seeds import uniforms
 from harness.wants import Likelihood, Sampler
 
 UNSCORED = -2  # in place of a head's column: a token that is fed, but whose likelihood is not asked for
-FLOATS_TOGETHER = 1 << 17  # of a batch of rows that are sampled: beyond, they leave the cache (measured)
+FLOATS_TOGETHER = 1 << 17  # of a batch of rows that are sampled or scored: beyond, they leave the cache (measured)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -107,6 +107,10 @@ def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:
     if (columns < 0).any():
         raise ValueError("a continuation holds a special token that this strategy cannot say")
     column = torch.from_numpy(columns).to(logits.device)
-    logp = log_probabilities(logits[: len(columns)])
-    nats = -float(logp.gather(1, column[:, None]).double().sum())
-    return Likelihood(nats, len(columns), bool((logp.argmax(1) == column).all()))
+    said, greedy, together = [], True, max(1, FLOATS_TOGETHER // logits.shape[1])
+    for at in range(0, len(columns), together):
+        here = column[at : at + together]
+        logp = log_probabilities(logits[at : at + len(here)])
+        said.append(logp.gather(1, here[:, None]))
+        greedy &= bool((logp.argmax(1) == here).all())
+    return Likelihood(-float(torch.cat(said).double().sum()), len(columns), greedy)

@@ -111,7 +111,8 @@ class Search(Strategy):
         if self.grammar and said is not None:
             from harness.grammar import completion_pattern
 
-            if completion_pattern(task.grammar(), mark=said.mark, join=said.joint) is None:
+            lined = bool(said.joint) and said.mark is None  # a grammar knows lines by what ends them
+            if lined or completion_pattern(task.grammar(), mark=said.mark, join=said.joint) is None:
                 raise ValueError("strategy.grammar: this task has no grammar for what the base says; legal here: false")
         self.asked.suits(task)
 

@@ -37,6 +37,14 @@ class Prefixes:
     flops: list[int] = field(default_factory=list)
     before_flops: int = 0
 
+    def ids(self, node: int, *, most: int | None = None) -> tuple[int, ...]:
+        """What a prefix says, or its ``most`` last tokens."""
+        ids: list[int] = []
+        while node >= 0 and len(ids) != most:
+            ids.append(self.id[node])
+            node = self.parent[node]
+        return tuple(ids[::-1])
+
 
 @dataclass(frozen=True, slots=True)
 class Beam:
@@ -44,7 +52,8 @@ class Beam:
 
     Uses the row up. The other settings are Generate's. A stop finishes only within the ``width`` best of the next prefixes; all
     ends when no prefix can still become better than the ``count`` best endings, at alpha above 0 however long it grows. until:
-    each string must be held by single tokens. keep: the ``count`` best endings' rows live on, their stops fed, END apart.
+    each string must be held by single tokens. keep: the ``count`` best endings' rows live on, their stops fed, END apart (and
+    what ends it as END does).
     """
 
     row: Row
@@ -59,6 +68,8 @@ class Beam:
     after: tuple[int, ...] = ()
     after_nats: float = 0.0
     keep: bool = False
+    closes: tuple[str, ...] = ()
+    cap_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
 from harness.problem import ACCESS, ROLES, Text
 from harness.rows import Feed, Manner
 from harness.sampling import UNSCORED, barred, likelihood
-from harness.stream import encode
+from harness.stream import cropped, encode
+from harness.trace import TraceLog
 from harness.wants import Likelihood, OutOfBudget, Row, Step
 from harness.writers import Writers
 
@@ -35,7 +36,8 @@ __all__ = ["DEFAULT_ROWS", "Job", "Outcome", "Session"]
 class Session:
     """Runs jobs over one backbone. rows: about how many rows are decoded side by side; max_kv_bytes: see `Admission`.
 
-    keep_states: rows keep the state that was read last, for `LastState`, though no value model asks for it.
+    keep_states: rows keep the state that was read last, for `LastState`, though no value model asks for it. traced: whether
+    outcomes have traces.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class Session:
         reference_layers: int | None = None,
         max_kv_bytes: int | None = None,
         keep_states: bool = False,
+        traced: bool = True,
     ) -> None:
         self._backbone, self._alphabet = backbone, backbone.alphabet
         reference = reference_layers or backbone.layers
         bounded = max_kv_bytes is not None
         self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states)
+        self._decoder.log = TraceLog(kept=traced)
         slots = self._decoder.slots
         self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=slots.bytes_per_cell)
         self._context = backbone.context_tokens
@@ -146,7 +150,9 @@ class Session:
     def _start(self, fiber: Fiber, want: wants.Start) -> Any:
         row = self._decoder.new_row(fiber.live.account)
         self._decoder.verifies[row] = want.verifies
-        return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), want.text))
+        most = fiber.live.job.crop_tokens
+        text = want.text if most is None else cropped(want.text, self._alphabet, most)
+        return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), text))
 
     def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]

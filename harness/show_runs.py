@@ -44,7 +44,7 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     strategy = make_spec(strategy=default("baseline"), task=default("task")).strategy
     baseline = dataclasses.replace(spec, strategy=strategy)
     found = []
-    for folder in records.run_folders(results, task=registry.plugin_name(spec.task)):
+    for folder in records.run_folders(results, task=registry.title("task", own["task"])):
         try:
             record = records.read_run(folder) | {"timing": records.read_timing(folder)}
         except ValueError as error:
@@ -89,7 +89,7 @@ def _plugin_defaults(strategy: str) -> dict[str, Any]:
 def _runs_table(shown: Sequence[Record]) -> Table:
     """Rows are facts, columns are runs."""
     first = shown[0]["spec"]
-    title = f"{first['task']['name']}, seed {first['seed']}, {shown[0]['infer']['problems']:,} test problems"
+    title = f"{registry.title('task', first['task'])}, seed {first['seed']}, {shown[0]['infer']['problems']:,} test problems"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for record in shown:
@@ -105,6 +105,8 @@ def _rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
         found = [r["metrics"][name] for r in shown]
         show = _percent if name == "accuracy" else _number
         rows.append((f"{_words(name)} [95%]", [_interval(m, show) for m in found]))
+        if all("aggregation" in m for m in found):  # a metric of somebody else's, of which no floor is known
+            continue
         floors = [show(m["floor"]) for m in found]
         label = (
             "floor: the commonest answer" if name == "accuracy" else "floor: uniform guess, ln V" if "nats" in name else "floor"

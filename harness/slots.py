@@ -26,10 +26,14 @@ def rounded_keys(cells: int) -> int:
 class Slots:
     """Storage for ``rows`` sequences of up to ``cells`` cells each; grows when asked to.
 
-    lengths (rows,): cells that each row holds.
+    lengths (rows,): cells that each row holds. lazy: memory is first touched where something is written, which is worth it for
+    large models; it is aligned in another way, so that bits may differ.
     """
 
-    def __init__(self, *, layers: int, passes: int, heads: int, head_width: int, device: torch.device) -> None:
+    def __init__(
+        self, *, layers: int, passes: int, heads: int, head_width: int, device: torch.device, lazy: bool = False
+    ) -> None:
+        self._lazy = lazy and device.type == "cpu"
         self.layers, self.passes, self.heads, self.head_width, self.device = layers, passes, heads, head_width, device
         self.rows, self.cells = 0, 0
         self._slabs: list[Tensor] = []
@@ -52,11 +56,11 @@ class Slots:
         """Room for so many rows and cells (rounded up), which must be enough for what is held."""
         kept_rows = min(rows, self.rows)
         self.rows, self.cells = rows, rounded_keys(cells)
-        kept = int(self.lengths.max(initial=0))
+        kept, held = int(self.lengths.max(initial=0)), int(np.flatnonzero(self.lengths[:kept_rows]).max(initial=-1)) + 1
         old_slabs, self._slabs, self._views = self._slabs, [], ((), [])
         if self.lengths.any():  # else slabs are made when they are first written to
             for i, slab in enumerate(old_slabs):
-                self._slab(i)[:, :kept_rows, :, :kept] = slab[:, :kept_rows, :, :kept]
+                self._slab(i)[:, :held, :, :kept] = slab[:, :held, :, :kept]
                 old_slabs[i] = slab.new_zeros(0)  # one layer at a time is there twice
         for at, gate in self._gates.items():
             wider = torch.zeros(self.rows, self.cells, device=self.device)
@@ -74,8 +78,9 @@ class Slots:
     def _slab(self, at: int) -> Tensor:
         """Keys and values of one layer of one pass."""
         while len(self._slabs) <= at:
+            shape = (2, self.rows, self.heads, self.cells, self.head_width)
             with torch.inference_mode(False):  # rows are copied outside of it
-                slab = torch.zeros(2, self.rows, self.heads, self.cells, self.head_width, device=self.device)
+                slab = torch.from_numpy(np.zeros(shape, np.float32)) if self._lazy else torch.zeros(shape, device=self.device)
             self._slabs.append(slab)
         return self._slabs[at]
 
@@ -92,8 +97,12 @@ class Slots:
 
     def read(self, at: int, cells: Cells) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, keys, width) of the pass's rows."""
-        k, v = self._slab(at)[:, cells.first_row : cells.first_row + cells.shape[0], :, : cells.keys].unbind(0)
+        k, v = self.held(at, slice(cells.first_row, cells.first_row + cells.shape[0]), cells.keys).unbind(0)
         return k, v
+
+    def held(self, at: int, rows: slice, keys: int) -> Tensor:
+        """Keys and values (2, rows, heads, keys, width) of some rows' first cells."""
+        return self._slab(at)[:, rows, :, :keys]
 
     def read_all(self, number: int, cells: Cells) -> list[tuple[Tensor, Tensor]]:
         """Of each layer of pass ``number``: keys (B * heads, width, keys) and values (B * heads, keys, width)."""

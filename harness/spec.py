@@ -15,6 +15,7 @@ from typing import Any, Literal
 from harness import registry
 from harness.defaults import default
 from harness.plugin_spec import make_strategy, plugin_from_json, plugin_json
+from harness.pretrained import has_tokenizer
 from harness.settings import build, setting, to_json, unknown
 from harness.strategy import Strategy
 from harness.task import Task
@@ -34,8 +35,12 @@ class ModelSpec:
     """The shared backbone."""
 
     size: Literal["xs", "s", "m", "gpt2"] = setting("s", doc="layers x width: 2x64, 4x128, 6x384, 12x768")
-    path: str | None = setting(None, doc="folder or hub name of a pretrained GPT-2 to start from")
-    alphabet: str | None = setting(None, doc="the alphabet, if not the task's: gpt2, bytes, tokenizer:FOLDER, bpe:SIZE")
+    path: str | None = setting(
+        None, doc="folder, hub name or smollm2-135m: a GPT-2 to start from, or a causal model to ask as it is (train.flops=0)"
+    )
+    alphabet: str | None = setting(
+        None, doc="the alphabet, if not the pretrained model's or the task's: gpt2, bytes, tokenizer:FOLDER, bpe:SIZE"
+    )
     layers: int | None = setting(None, doc="blocks, if not the size's", low=1, high=96)
     width: int | None = setting(None, doc="width, if not the size's", low=4, high=8192)
     heads: int | None = setting(None, doc="heads, if not the size's; must divide the width", low=1, high=128)
@@ -146,8 +151,11 @@ class RunSpec:
 
     @property
     def alphabet(self) -> str:
-        """The alphabet that is asked for: the model's, else that of the first phase's task."""
-        return self.model.alphabet or (self.pretraining or self.phase).task.alphabet()
+        """The alphabet that is asked for: the one named, a pretrained model's own if it has one, else that of the first task."""
+        path, named = self.model.path, self.model.alphabet
+        if named is None and path is not None and has_tokenizer(path):
+            return f"pretrained:{path}"
+        return named or (self.pretraining or self.phase).task.alphabet()
 
     def pretrained(self) -> RunSpec | None:
         """The run that this one starts from, as a spec of its own, so that everyone who starts from it shares it."""
@@ -220,7 +228,8 @@ def _grouped(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Phase:
-    made_task: Task = build(registry.find("task", task), groups["task"], prefix=f"{prefix}task")
+    task_name, typed = registry.typed("task", task)
+    made_task: Task = build(registry.find("task", task_name), {**typed, **groups["task"]}, prefix=f"{prefix}task")
     made_strategy = make_strategy(strategy, groups["strategy"], task=made_task, prefix=f"{prefix}strategy")
     train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
     missing = made_strategy.needs() - made_task.offers()
@@ -251,6 +260,13 @@ def _defaulted(group: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     """Given settings over the task's defaults for one group."""
     mine = {key.partition(".")[2]: value for key, value in defaults.items() if key.startswith(f"{group}.")}
     return mine | dict(given)
+
+
+def defaults_of(task: Task) -> dict[str, dict[str, Any]]:
+    """What model, training and asking are like on a task where nothing is set, as JSON values."""
+    given = task.defaults()
+    kinds: dict[str, type[Any]] = {"model": ModelSpec, "train": TrainSpec, "infer": InferSpec}
+    return {name: to_json(build(kind, _defaulted(name, {}, given), prefix=name)) for name, kind in kinds.items()}
 
 
 def from_json(spec: Mapping[str, Any]) -> RunSpec:

@@ -10,17 +10,17 @@ import shlex
 from typing import Any
 
 from harness import registry
+from harness.plugin_spec import make_strategy, plugin_json
 from harness.settings import to_json
-from harness.spec import RunSpec, make_spec, phase_json
+from harness.spec import RunSpec, defaults_of, phase_json
 
 
 def changed_settings(spec: RunSpec) -> dict[str, Any]:
     """The dotted settings that make this spec from its plugins' names: those that differ from the defaults."""
-    plain = make_spec(
-        strategy=registry.plugin_name(spec.strategy), task=registry.plugin_name(spec.task), settings=_set_of(spec, "task")
-    ).to_json()
+    plain = defaults_of(spec.task)
+    strategy = make_strategy(registry.plugin_name(spec.strategy), {}, task=spec.task)  # which need not suit the task
     own, changed = spec.to_json(), _set_of(spec, "task")
-    changed |= _strategy_settings(own["strategy"], plain["strategy"], "strategy")
+    changed |= _strategy_settings(own["strategy"], plugin_json(strategy), "strategy")
     for group in ("model", "train", "infer"):
         changed |= {f"{group}.{k}": v for k, v in own[group].items() if plain[group].get(k) != v}
     if spec.pretraining is not None:
@@ -58,9 +58,11 @@ def _set_of(spec: RunSpec, kind: registry.Kind) -> dict[str, Any]:
 def command_line(spec: RunSpec) -> str:
     """The canonical command that makes this run, without --results and --json."""
     words = ["python", "-m", "harness", "run", "--strategy", registry.plugin_name(spec.strategy)]
-    words += ["--task", registry.plugin_name(spec.task), "--seed", str(spec.seed), "--threads", str(spec.threads)]
+    task = registry.title("task", plugin_json(spec.task))
+    words += ["--task", task, "--seed", str(spec.seed), "--threads", str(spec.threads)]
+    behind = f"task.{spec.task.argument}"
     for key, value in changed_settings(spec).items():
-        words += ["--set", f"{key}={_setting_text(value)}"]
+        words += ["--set", f"{key}={_setting_text(value)}"] if key != behind or ":" not in task else []
     return shlex.join(words)
 
 

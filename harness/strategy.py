@@ -160,7 +160,8 @@ class Strategy:
         Whoever overrides `attempt` with more than one Generate overrides this to return None.
         """
         mark = self.answer_mark()
-        return Saying(question.answer_cap_tokens + (0 if mark is None else self.lines_cap_tokens(question)), mark)
+        cap = question.answer_cap_tokens + (0 if mark is None else self.lines_cap_tokens(question))
+        return Saying(cap, mark, "" if mark is None else ";", question.closes, question.cap_ends)
 
     def lines_cap_tokens(self, question: Question) -> int:
         """The most tokens of worked lines that it says."""
@@ -170,7 +171,9 @@ class Strategy:
         """Finish one completion from a started row: worked lines up to the mark, if there is one, and the answer."""
         said = Strategy.saying(self, question)
         assert said is not None
-        completion: Completion = yield Generate(row, said.cap_tokens, sampler, mark=said.mark)
+        completion: Completion = yield Generate(
+            row, said.cap_tokens, sampler, mark=said.mark, closes=said.closes, cap_ends=said.cap_ends
+        )
         return completion
 
     def solve(self, question: Question) -> Solver[Answer]:

@@ -85,6 +85,17 @@ def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) 
     return places
 
 
+def cropped(text: Text, alphabet: Alphabet, tokens: int) -> Text:
+    """The text's last ``tokens`` text tokens, with the inserted ones among them."""
+    stream = encode([text], alphabet)
+    beyond = int((stream.ids < alphabet.sayable_end).sum()) - tokens
+    if beyond <= 0:
+        return text
+    return tuple(
+        piece for piece, place in zip(tokens_of([text], alphabet)[0], stream.places.tolist(), strict=True) if place >= beyond
+    )
+
+
 def tokens_of(texts: Sequence[Text], alphabet: Alphabet) -> list[Text]:
     """The same texts, a piece for each token."""
     stream = encode(texts, alphabet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,80 @@ WEIGHTED_SUBSETS = 50  # of a problem's candidates; errors average out over prob
 LEAST_WEIGHT = 1e-300  # a vote that weighs nothing is still one
 
 
-def metrics(lines: Sequence[Line], *, kind: str, outputs: int) -> dict[str, Line]:
-    """name -> {value, low, high, n, floor}. outputs: V of the sayable vocabulary, whose ln is the floor of documents."""
+def kind_of(line: Line) -> str:
+    """The kind of task that a line is of."""
+    return "requests" if "responses" in line else "documents" if "bytes" in line else "questions"
+
+
+def metrics(lines: Sequence[Line], *, kind: str, outputs: int, theirs: Mapping[str, Line] | None = None) -> dict[str, Line]:
+    """name -> {value, low, high, n, floor}. outputs: V of the sayable vocabulary, whose ln is the floor of documents.
+
+    theirs: of kind "requests", the task's own metrics: {value, aggregation, higher_is_better}; entries without an aggregation are
+    left out. Means are worked out from the lines, all others are taken as they are.
+    """
     counted = [x for x in lines if x["weight"] > 0]
-    if kind == "documents":
-        tokens, size = sum(x["targets"] for x in counted), sum(x["bytes"] for x in counted)
-        bits = [x["nats"] / math.log(2) for x in counted]
-        per_byte = ratio(bits, [x["bytes"] for x in counted], [x["weight"] for x in counted])
-        return {
-            "nats_per_token": _metric(_nats(counted), len(counted), math.log(outputs)),
-            "bits_per_byte": _metric(per_byte, len(counted), math.log2(outputs) * tokens / max(size, 1)),
-        }
+    if kind == "requests":
+        return _of_requests(lines, counted, outputs, {k: v for k, v in (theirs or {}).items() if "aggregation" in v})
+    return _of_documents(counted, outputs) if kind == "documents" else _of_questions(counted, outputs)
+
+
+def _of_documents(counted: Sequence[Line], outputs: int) -> dict[str, Line]:
+    tokens, size = sum(x["targets"] for x in counted), sum(x["bytes"] for x in counted)
+    bits = [x["nats"] / math.log(2) for x in counted]
+    per_byte = ratio(bits, [x["bytes"] for x in counted], [x["weight"] for x in counted])
+    return {
+        "nats_per_token": _metric(_nats(counted), len(counted), math.log(outputs)),
+        "bits_per_byte": _metric(per_byte, len(counted), math.log2(outputs) * tokens / max(size, 1)),
+    }
+
+
+def _of_questions(counted: Sequence[Line], outputs: int) -> dict[str, Line]:
     accuracy = share([x["score"] for x in counted], [x["weight"] for x in counted])
     return {
         "accuracy": _metric(accuracy, len(counted), floor(counted)),
         "answer_nats_per_token": _metric(_nats(counted), len(counted), math.log(outputs)),
     }
+
+
+def _of_requests(lines: Sequence[Line], counted: Sequence[Line], outputs: int, theirs: Mapping[str, Line]) -> dict[str, Line]:
+    """What is compared first, under the name that it has for other kinds; then the task's own metrics under their names."""
+    scored = next((x["scored"] for x in counted), None)
+    if scored is None:
+        whole = all("bytes" in x for x in counted)
+        nats = _metric(_nats(counted), len(counted), math.log(outputs))
+        found = _of_documents(counted, outputs) if whole else {"nats_per_token": nats}
+    else:
+        known = [x for x in counted if x["nats"] is not None]
+        other = theirs.get(scored, {})
+        is_mean = other.get("aggregation") == "mean"
+        estimate = _share_of(counted) if is_mean else Estimate(other.get("value"), None, None)
+        found = {"accuracy": _metric(estimate, len(counted), floor(counted) if is_mean else None)}
+        found |= {"answer_nats_per_token": _metric(_nats(known), len(known), math.log(outputs))} if known else {}
+    return found | {name: _their_metric(lines, name, one) for name, one in theirs.items()}
+
+
+def _share_of(counted: Sequence[Line]) -> Estimate:
+    return share([x["score"] for x in counted], [x["weight"] for x in counted])
+
+
+def _their_metric(lines: Sequence[Line], name: str, theirs: Line) -> Line:
+    """A metric of the task's own: a mean with an interval, or its value as it is."""
+    values = [x["metrics"][name] for x in lines if name in x["metrics"]]
+    estimate = Estimate(theirs["value"], None, None)
+    if theirs["aggregation"] == "mean":
+        shares = all(0 <= value <= 1 for value in values)
+        ones = [1.0] * len(values)
+        around = share(values, ones) if shares else ratio(values, ones, ones)
+        estimate = Estimate(mean_of(lines, name), around.low, around.high)
+    return _metric(estimate, len(values), None) | {key: theirs[key] for key in ("aggregation", "higher_is_better")}
+
+
+def mean_of(lines: Sequence[Line], name: str) -> float | None:
+    """The plain mean of a task's own metric, summed as lm-eval sums it; None where some value is no number."""
+    values = [x["metrics"][name] for x in lines if name in x["metrics"]]
+    if not values or not all(isinstance(value, (int, float)) for value in values):
+        return None
+    return float(sum(values) / len(values))
 
 
 def _nats(lines: Sequence[Line]) -> Estimate:
@@ -46,23 +104,23 @@ def _metric(estimate: Estimate, n: int, floor_value: float | None) -> Line:
 
 
 def floor(lines: Sequence[Line]) -> float | None:
-    """Score of the best constant answer: the weighted share of the commonest key."""
+    """Score of the best constant answer: the weighted share of the commonest key (or number of the right choice)."""
     total: dict[str, float] = defaultdict(float)
     for line in lines:
-        total[str(line["key"])] += line["weight"]
+        total[str(line.get("constant", line["key"]))] += line["weight"]
     return max(total.values()) / sum(total.values()) if total else None
 
 
-def by_difficulty(lines: Sequence[Line], *, kind: str, outputs: int) -> list[Line]:
-    """The metrics of each difficulty, easiest first. headline: whether its problems count in the mean."""
+def by_difficulty(lines: Sequence[Line], *, kind: str, outputs: int, theirs: Mapping[str, Line] | None = None) -> list[Line]:
+    """The metrics of each difficulty, easiest first; requests have one. headline: whether its problems count in the mean."""
     groups: dict[int, list[Line]] = defaultdict(list)
     for line in lines:
         groups[line["difficulty"]].append(line)
     rows = []
     for difficulty in sorted(groups):
         group = groups[difficulty]
-        equal = [line | {"weight": 1.0} for line in group]
-        found = metrics(equal, kind=kind, outputs=outputs)
+        equal = group if kind == "requests" else [line | {"weight": 1.0} for line in group]
+        found = metrics(equal, kind=kind, outputs=outputs, theirs=theirs)
         headline = any(line["weight"] > 0 for line in group)
         rows.append({"difficulty": difficulty, "n": len(group), "headline": headline, "metrics": found})
     return rows

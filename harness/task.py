@@ -1,7 +1,8 @@
 """The Task contract: where problems come from and how answers are graded.
 
-A task is one frozen dataclass whose fields are its settings. It knows nothing of models, tokens or strategies. There are two
-kinds: ``questions`` (problems with keys; scored by accuracy) and ``documents`` (texts; scored in nats and bits).
+A task is one frozen dataclass whose fields are its settings. It knows nothing of models, tokens or strategies. There are three
+kinds: ``questions`` (problems with keys; scored by accuracy), ``documents`` (texts; scored in nats and bits) and ``requests``
+(somebody else's benchmark, which asks in lm-eval's requests and scores the responses by metrics of its own).
 """
 
 from __future__ import annotations
@@ -14,11 +15,52 @@ from typing import Any, ClassVar, Literal
 from harness.problem import Document, Problem
 from harness.settings import setting
 
-__all__ = ["SPLITS", "Split", "Task", "setting"]
+__all__ = ["SPLITS", "Inquiry", "Marks", "Split", "Task", "Total", "setting"]
 
 Split = Literal["train", "value", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "value", "validation", "test")
-Kind = Literal["questions", "documents"]
+Kind = Literal["questions", "documents", "requests"]
+Taught = Literal["questions", "documents"]
+Responses = Sequence[Sequence[Any]]  # of each request, of each of its repetitions: a text, (log-likelihood, greedy), or the first
+THOUGHT_TOKENS = 256  # most worked lines before a continuation, where no task says how long they may be
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inquiry:
+    """What is asked about one document (kind "requests").
+
+    requests: in lm-eval's shape, see `harness.bridged`. shown: the question as people read it, None for a text that is scored
+    whole; key: the right answer, where there is one; constant: what an answer that is always the same would have to be (the key,
+    or the number of the right choice). gold: the number of the request whose likelihood is the key's, or the whole text's;
+    size_bytes: of a text that is scored whole.
+    """
+
+    id: str
+    requests: Sequence[Any]
+    shown: str | None
+    key: str | None
+    constant: str
+    gold: int | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What the responses to one inquiry are worth. values: by the metrics' names; score: what is compared, from 0 to 1; None: the
+    document has none, and does not count. scored: the metric that gives the score; None: nats do."""
+
+    values: Mapping[str, Any]
+    scored: str | None
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """A metric over all documents, as its task works it out. aggregation: "mean", or the name of something else."""
+
+    value: float | None
+    aggregation: str
+    higher_is_better: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +68,11 @@ class Task:
     """Subclass as a frozen, keyword-only dataclass in ``tasks/NAME.py``; the class docstring's first line is what `list` shows.
 
     source: where the task comes from. version: raised when a fix changes results. known_failures: check name -> reason.
+    argument: the setting that may stand behind its name, ``NAME:VALUE``; "": none may.
     """
 
     kind: ClassVar[Kind] = "questions"
+    argument: ClassVar[str] = ""
     version: ClassVar[int] = 1
     source: ClassVar[str] = ""
     difficulty_name: ClassVar[str] = "difficulty"
@@ -56,6 +100,11 @@ class Task:
         """Text tokens of a training window (kind "documents"); a subclass may make it a field."""
         return 128
 
+    @property
+    def taught_as(self) -> Taught:
+        """Whether its train split is problems or documents."""
+        return "documents" if self.kind == "documents" else "questions"
+
     def problems(self, split: Split, *, seed: int, start: int, count: int, lines: bool = True) -> Sequence[Problem]:
         """Problems ``start .. start+count-1`` of a split's stream; a pure function of settings, split, seed and index.
 
@@ -67,6 +116,27 @@ class Task:
     def documents(self, split: Split) -> Sequence[Document]:
         """The documents of a split, in a fixed order (kind "documents")."""
         raise NotImplementedError(f"{type(self).__name__} holds no documents")
+
+    def inquiries(self, split: Split, *, count: int) -> Sequence[Inquiry]:
+        """The first ``count`` inquiries of a split, in a fixed order (kind "requests"); ValueError if there are none."""
+        raise NotImplementedError(f"{type(self).__name__} makes no requests")
+
+    def marks(self, inquiry: Inquiry, responses: Responses) -> Marks:
+        """What responses to an inquiry are worth, by the task's own metrics (kind "requests")."""
+        raise NotImplementedError(f"{type(self).__name__} makes no requests")
+
+    def totals(self, inquiries: Sequence[Inquiry], responses: Sequence[Responses]) -> Mapping[str, Total]:
+        """All metrics over all documents, by their names (kind "requests")."""
+        raise NotImplementedError(f"{type(self).__name__} makes no requests")
+
+    def generation(self, given: Mapping[str, Any], *, cap_tokens: int) -> Mapping[str, Any]:
+        """A request's generation arguments with what they leave open; cap_tokens: where they name no cap (kind "requests")."""
+        return {"until": (), "max_gen_toks": cap_tokens, **given}
+
+    @property
+    def lines_cap_tokens(self) -> int:
+        """The most worked lines before what is asked for (kind "requests"); a subclass may make it a field."""
+        return THOUGHT_TOKENS
 
     def grade(self, problem: Problem, answer: str | None) -> float:
         """1.0 for a right answer, else 0.0 (or a share of the points); None, no answer, is 0."""

@@ -48,9 +48,10 @@ class _Pass:
 
 
 class TraceLog:
-    """The passes since the oldest problem under way was opened."""
+    """The passes since the oldest problem under way was opened. kept False: none are, and traces are empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool = True) -> None:
+        self._kept = kept
         self._passes: list[_Pass] = []
         self._dropped = 0  # passes that no open problem was part of
 
@@ -70,6 +71,8 @@ class TraceLog:
         notes: Mapping[str, NDArray[np.float64]],
     ) -> None:
         """Keep a pass. accounts, charge, rows (N,): who pays, its class, and the number of the cell's row since all began."""
+        if not self._kept:
+            return
         named = (
             layout.embed, layout.kind, layout.place, layout.slot, layout.read, charge, layout.index, rows, layout.role,
         )  # fmt: skip

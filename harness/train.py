@@ -86,7 +86,7 @@ def make_target(spec: TrainSpec, feed: Feed, backbone: Backbone) -> Target:
     flops, tokens, updates = 0, 0, 0
     while True:
         batch = baseline_batch(feed, updates)
-        cost = TRAINING_FACTOR * direct_flops(batch, layers=backbone.layers, width=backbone.width, outputs=outputs)
+        cost = TRAINING_FACTOR * direct_flops(batch, backbone.price, outputs=outputs)
         if flops + cost > spec.flops:
             break
         flops, tokens, updates = flops + cost, tokens + batch.text_tokens, updates + 1

@@ -18,6 +18,7 @@ from harness.alphabet import Alphabet
 from harness.defaults import default
 from harness.foreseen import Costs, costs_of
 from harness.learners import learner_alphabet
+from harness.meter import gpt2_price
 from harness.records import Record
 from harness.settings import unknown
 from harness.spec import ModelSpec, Phase, RunSpec, from_json
@@ -79,6 +80,8 @@ def make_twin(kind: str | None, of: str | None, *, results: Path, seed: int | No
     spec = _as_baseline(from_json(record["spec"] | other), record)
     if kind == "long":
         return Twin(kind, spec, folder, records.training_flops(record["train"]))
+    if spec.model.path:
+        raise ValueError(f"--twin {kind}: the shape of a pretrained model (model.path={spec.model.path}) is fixed; legal: long")
     target = asking_flops(record)
     model, foreseen = _reshaped(kind, spec, target, costs_of(spec, _alphabet(spec, results)))
     return Twin(kind, dataclasses.replace(spec, model=model), folder, target, foreseen)
@@ -111,15 +114,13 @@ def _alphabet(spec: RunSpec, results: Path) -> Alphabet:
 
 def _reshaped(kind: str, spec: RunSpec, target: float, costs: Costs) -> tuple[ModelSpec, float]:
     """The model whose cost is nearest to the target, as a ratio, and that cost."""
-    if spec.model.path:
-        raise ValueError(f"--twin {kind}: the shape of a pretrained model (model.path={spec.model.path}) is fixed; legal: long")
     layers, width, heads, _ = spec.model.shape
     limits = {f.name: f.metadata for f in dataclasses.fields(ModelSpec)}
     if kind == "deep":
         shapes = [(n, width) for n in range(1, limits["layers"]["high"] + 1)]
     else:
         shapes = [(layers, w) for w in range(HEAD_WIDTH_MULTIPLE, limits["width"]["high"] + 1, HEAD_WIDTH_MULTIPLE)]
-    flops = [costs.flops(layers=n, width=w) for n, w in shapes]
+    flops = [costs.flops(gpt2_price(layers=n, width=w)) for n, w in shapes]
     if not flops[0] <= target <= flops[-1]:
         ends = " to ".join(f"{f:.4g} ({n} layers, width {w})" for f, (n, w) in ((flops[0], shapes[0]), (flops[-1], shapes[-1])))
         raise ValueError(f"--twin {kind}: the run's {target:.4g} FLOPs per problem are not within what such twins cost: {ends}")

@@ -81,7 +81,7 @@ def problems_of(spec: RunSpec) -> dict[Split, Sequence[Problem]]:
     wanted = wanted_by(spec).problems
     counts: dict[Split, int] = {"value": wanted, "validation": max(math.ceil(wanted / 4), LEAST_CHECKED)}
     found: dict[Split, Sequence[Problem]] = dict.fromkeys(counts, ())
-    if spec.task.kind == "questions":
+    if spec.task.kind != "documents":
         found = {split: spec.task.problems(split, seed=spec.seed, start=0, count=n) for split, n in counts.items()}
     if not found["value"]:
         raise ValueError(

@@ -50,11 +50,13 @@ GREEDY = Sampler()
 @dataclass(frozen=True, slots=True)
 class Saying:
     """What an attempt says in one go: at most ``cap_tokens``, up to and including ``mark`` as thought; ``joint`` stands between
-    its worked lines, where a search may look and choose."""
+    its worked lines, where a search may look and choose ("": there are none). closes, cap_ends: see Question."""
 
     cap_tokens: int
     mark: Special | None = None
-    joint: str = ";"
+    joint: str = ""
+    closes: tuple[str, ...] = ()
+    cap_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,10 @@ class Generate:
 
     role: "thought" for worked lines, whose cost counts as thinking; "answer" for what is graded. mark: what is said up to and
     including this special is thought, what comes after has the ``role``. until: strings that stop it too, the last token fed;
-    the completion's pieces end before the string. without: specials that are not said here; their probability is shared out
-    among the other tokens. after, after_nats: what was said before this, where it is the rest of an attempt: grammars go on from
-    there, and the completion's log-probability is that of all.
+    the completion's pieces end before the string; not behind the mark, if there is one. closes: strings that end it as END
+    does, behind the mark only, if there is one; cap_ends: its cap ends it as well. without: specials that are not said here;
+    their probability is shared out among the other tokens. after, after_nats: what was said before this, where it is the rest
+    of an attempt: grammars go on from there, and the completion's log-probability is that of all.
     """
 
     row: Row
@@ -132,6 +135,8 @@ class Generate:
     without: tuple[Special, ...] = ()
     after: tuple[int, ...] = ()
     after_nats: float = 0.0
+    closes: tuple[str, ...] = ()
+    cap_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
+from harness.meter import Price, gpt2_price
+from harness.pretrained import local_path, told_in_a_line
 from harness.seeds import derive
-from harness.spec import ModelSpec
+from harness.spec import DIRECT_BASELINE, ModelSpec, RunSpec
 from harness.strategy import Strategy
 
 INIT_STD = 0.02  # GPT-2's
+GPT2 = "gpt2"  # the model type that is taught here
 
 
 def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
-    """A fresh (or pretrained, if spec.path is set) GPT-2 for what this strategy learns by, and an alphabet."""
+    """A fresh (or pretrained, if spec.path is set) GPT-2 for what this strategy learns by, and an alphabet; at a path also any
+    causal model that is asked as it is."""
     strategy = strategy.learner()
-    model = _pretrained(spec, alphabet) if spec.path else _fresh(spec, alphabet, seed)
+    if spec.path and (kind := kind_of(spec.path)) != GPT2:
+        from harness.as_it_is import load_as_it_is
+
+        return load_as_it_is(spec, kind, strategy=strategy, alphabet=alphabet)
+    model = _pretrained(spec.path, alphabet) if spec.path else _fresh(spec, alphabet, seed)
     own = model.config.n_positions
     context = own if spec.path and spec.context_tokens is None else min(spec.shape[3], own)
     rows = _grown(model.transformer.wte.weight, alphabet.size, seed, "special tokens")
@@ -68,34 +75,50 @@ def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
         return GPT2LMHeadModel(config)
 
 
-def _pretrained(spec: ModelSpec, alphabet: Alphabet) -> Any:
-    """A GPT-2 from a folder or the hub; ValueError names model.path."""
-    from transformers import AutoConfig, GPT2LMHeadModel
-    from transformers.utils import logging
+def kind_of(path: str) -> str:
+    """The model type of a pretrained model, as the transformers library calls it; ValueError names model.path."""
+    from transformers import AutoConfig
 
-    assert spec.path is not None
-    logging.disable_progress_bar()
+    place = local_path(path)
+    with told_in_a_line(path):
+        return str(AutoConfig.from_pretrained(place).model_type)
+
+
+def check_teachable(spec: RunSpec) -> None:
+    """ValueError if a run would teach a pretrained model that is no GPT-2."""
+    path = spec.model.path
+    if path is None or (spec.train.flops == 0 and spec.pretraining is None) or (kind := kind_of(path)) == GPT2:
+        return
+    named = "train.flops" if spec.pretraining is None else "pretraining"
+    legal = "train.flops=0 (--train-flops 0)" if spec.pretraining is None else "no pretraining phase, and train.flops=0"
+    raise ValueError(f"{named}: {path} is a {kind}, and only the shape of GPT-2 is taught here; legal for it: {legal}")
+
+
+def _pretrained(path: str, alphabet: Alphabet) -> Any:
+    """A GPT-2 from a folder or the hub; ValueError names model.path."""
+    from transformers import GPT2LMHeadModel
+
+    place = local_path(path)
     drops: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     load: Any = GPT2LMHeadModel.from_pretrained
-    model, loaded = None, {"missing_keys": ()}
-    try:
-        kind = AutoConfig.from_pretrained(spec.path).model_type
-        if kind == "gpt2":
-            model, loaded = load(spec.path, output_loading_info=True, **drops)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise ValueError(f"model.path: cannot load {spec.path!r}: {reason}; give a folder or hub name of a GPT-2") from None
-    if kind != "gpt2":
-        raise ValueError(f"model.path: {spec.path} is a {kind}; training wants the shape of GPT-2")
-    assert model is not None
+    with told_in_a_line(path, GPT2):
+        model, loaded = load(place, output_loading_info=True, dtype=torch.float32, **drops)
     if loaded["missing_keys"]:
-        raise ValueError(f"model.path: {spec.path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
+        raise ValueError(f"model.path: {path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
     if model.config.vocab_size != alphabet.core_size:
         raise ValueError(
-            f"model.path: {spec.path} has {model.config.vocab_size} tokens, the task's alphabet {alphabet.spec!r} has "
-            f"{alphabet.core_size}; choose the task's alphabet that the model was trained with"
+            f"model.path: {path} has {model.config.vocab_size} tokens, the alphabet {alphabet.spec!r} has "
+            f"{alphabet.core_size}; choose the alphabet that the model was trained with"
         )
     return model
+
+
+def price_of(spec: ModelSpec, alphabet: Alphabet) -> Price:
+    """What a model's cells cost under plain training: by its shape, or of a pretrained one by itself."""
+    if spec.path is not None:
+        return make_backbone(spec, strategy=DIRECT_BASELINE, alphabet=alphabet, seed=0).price
+    layers, width, _, _ = spec.shape
+    return gpt2_price(layers=layers, width=width)
 
 
 def _grown(weight: Tensor, rows: int, seed: int, purpose: str) -> Tensor:
@@ -107,9 +130,9 @@ def _grown(weight: Tensor, rows: int, seed: int, purpose: str) -> Tensor:
 
 
 def state_of(backbone: Backbone) -> dict[str, Tensor]:
-    """All weights by name, the tied head once."""
-    state = {k: v.detach().contiguous() for k, v in backbone.state_dict().items()}
-    return {k: v for k, v in state.items() if not k.endswith("lm_head.weight")}
+    """All weights by name, a tied head once."""
+    own = {name for named in (backbone.named_parameters(), backbone.named_buffers()) for name, _ in named}
+    return {k: v.detach().contiguous() for k, v in backbone.state_dict().items() if k in own}
 
 
 def load_state(backbone: Backbone, state: dict[str, Tensor]) -> None:

@@ -95,13 +95,12 @@ class Writers:
     def _say(self, row: int, writing: Writing, token: int, nats: float) -> bool:
         """Add one token to a writing row; True if its fiber was resumed."""
         role = writing.say(token, nats)
-        stopped, full = writing.stopped_by is not None, len(writing.ids) >= writing.cap
-        stop = "end" if stopped else "cap"
-        if token == self._alphabet.end_id if stopped else full and writing.want.role != "thought":
+        stop = writing.ended
+        if stop is not None and writing.unread:
             self._end(row, stop)  # nothing is read behind this token: it is not fed
             return True
         self._turn.feeds.append(Feed(row, (token,), (ROLES.index(role),), (int(self._decoder.texts[row]),)))
-        if stopped or full:
+        if stop is not None:
             del self._writing[row]
             completion = writing.completion(stop)
             self._turn.waiting.append(Waiting(writing.fiber, {row}, lambda _: completion))

@@ -80,7 +80,7 @@ def _verbal(question: Question, states: Sequence[State], tree: Growing, accuracy
     template = templates()["verbal"]
     values = []
     for state in states:
-        text = template["say"].format(question=question.text, lines="\n".join(state.lines))
+        text = template["say"].format(question=question.words, lines="\n".join(state.lines))
         shares = yield from _shares(text, list(template["weights"]), state, tree)
         values.append(math.fsum(share * weight for share, weight in zip(shares, template["weights"].values(), strict=True)))
     return values
@@ -90,7 +90,7 @@ def _vote(question: Question, states: Sequence[State], tree: Growing, accuracy: 
     """The probability of each state's number, when the model is asked which of them is best; it stands for many drawn votes."""
     template = templates()["vote"]
     listed = "".join(template["item"].format(number=i, lines="; ".join(s.lines)) for i, s in enumerate(states, 1))
-    text = template["say"].format(question=question.text, listed=listed)
+    text = template["say"].format(question=question.words, listed=listed)
     return (yield from _shares(text, [f" {i}" for i in range(1, len(states) + 1)], states[0], tree))
 
 

@@ -32,7 +32,7 @@ def laid(ids: Any, places: Any, place: Place) -> Woven:
 
 def is_window(*contents: object) -> bool:
     """Whether this is a stretch of a document, which has no question that pauses could follow."""
-    return all(isinstance(content, Tokens) for content in contents)
+    return all(isinstance(content, Tokens) and content.text is None for content in contents)
 
 
 def random_pattern(tokens: int, pauses: int, rng: np.random.Generator, *, fixed: int = 1) -> NDArray[np.bool_]:

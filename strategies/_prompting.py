@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harness.problem import SEP, Completion, Piece, Problem, Question, shown
-from harness.wants import Count, Drop, Examples, Extend, Generate, Note, Row, Sampler, Solver, Start
+from harness.wants import Count, Drop, Examples, Extend, Generate, Note, Row, Sampler, Saying, Solver, Start
 
 STORE_EXAMPLES = 64  # training examples that a cue may fetch from
 THOUGHT_CAP_TOKENS = 256  # where the task names no cap for worked lines
@@ -54,25 +54,50 @@ def opened(settings: Settings, question: Question) -> Solver[Row]:
     return row
 
 
+def in_one_go(settings: Settings, question: Question) -> Saying | None:
+    """What an attempt of a style that has but one stage says; None for the others."""
+    style = templates()[settings.style]
+    if len(style["stages"]) > 1:
+        return None
+    cap = _thought_cap(settings, question) + _answer_cap(question)
+    closes = (*style["stages"][0]["until"], *question.closes)
+    return Saying(cap, None, style["joint"], closes, question.cap_ends)
+
+
+def _thought_cap(settings: Settings, question: Question) -> int:
+    return settings.thought_cap_tokens or question.lines_cap_tokens or THOUGHT_CAP_TOKENS
+
+
+def _answer_cap(question: Question) -> int:
+    """Where the task poses the question, a space before the answer and a full stop behind it are not its own."""
+    cap = question.answer_cap_tokens
+    return cap if question.cap_ends else 2 * cap + 8
+
+
 def talked(settings: Settings, question: Question, row: Row, sampler: Sampler) -> Solver[tuple[Row, list[Completion]]]:
     """Every stage but the last one's reply: the row that is to answer, and what was said so far."""
     said: dict[str, Completion] = {}
+    settings = replace(settings, style=templates()[settings.style].get("thinks_as", settings.style))
     stages = templates()[settings.style]["stages"]
     for at, stage in enumerate(stages[:-1]):
-        cap = settings.thought_cap_tokens or question.lines_cap_tokens or THOUGHT_CAP_TOKENS
+        cap = _thought_cap(settings, question)
         said[stage["name"]] = reply = yield Generate(row, cap, sampler, "thought", until=tuple(stage["until"]))
         row = yield from _go_on(settings, at + 1, question, row, said, reply)
     if "listed" in said:
-        yield Note("listed_not_held", [_not_held(said["listed"].text, _text(question))])
+        yield Note("listed_not_held", [_not_held(said["listed"].text, question.words)])
     return row, list(said.values())
 
 
 def answered(settings: Settings, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
     """All stages from an opened row; what was said, the stages' words with <sep> between them."""
+    whole = in_one_go(settings, question)
+    if whole is not None:
+        only: Completion = yield Generate(row, whole.cap_tokens, sampler, closes=whole.closes, cap_ends=whole.cap_ends)
+        return only
     row, said = yield from talked(settings, question, row, sampler)
-    last = templates()[settings.style]["stages"][-1]
-    cap = 2 * question.answer_cap_tokens + 8  # a space before and a full stop behind are not the task's
-    said.append((yield Generate(row, cap, sampler, until=tuple(last["until"]))))
+    until = tuple(templates()[settings.style]["stages"][-1]["until"])
+    cap, closes = _answer_cap(question), question.closes
+    said.append((yield Generate(row, cap, sampler, until=until, closes=closes, cap_ends=question.cap_ends)))
     pieces = [piece for completion in said for piece in (SEP, *completion.pieces)][1:]
     ids = tuple(i for completion in said for i in completion.ids)
     return Completion(tuple(pieces), ids, sum(c.logprob_nats for c in said), said[-1].stop, said[-1].stopped_by)
@@ -84,7 +109,10 @@ def answer_of(style: str, completion: Completion) -> str | None:
         return None
     pieces = completion.pieces
     last = len(pieces) - pieces[::-1].index(SEP) if SEP in pieces else 0
-    text = shown(pieces[last:]).strip().removesuffix(".")
+    text, behind = shown(pieces[last:]), templates()[style].get("answer_behind", "")
+    if behind not in text:
+        return None
+    text = text[text.index(behind) + len(behind) :].strip().removesuffix(".")
     abstain = templates()[style].get("abstain")
     return None if not text or (abstain is not None and text.lower().startswith(abstain)) else text
 
@@ -115,7 +143,7 @@ def _filled(settings: Settings, at: int, question: Question, said: Mapping[str, 
     """A stage's words. Braces in questions and replies are text."""
     style = templates()[settings.style]
     say: str = style["stages"][at]["say"]
-    values = {"question": _text(question), "between": " ." * settings.between}
+    values = {"question": question.words, "between": " ." * settings.between}
     values |= {name: completion.text.strip() for name, completion in said.items()}
     if "{examples}" in say and settings.shots:
         shots: tuple[Problem, ...] = yield Examples(settings.shots)
@@ -127,7 +155,7 @@ def _filled(settings: Settings, at: int, question: Question, said: Mapping[str, 
 
 def _example(template: str, problem: Problem) -> str:
     """One worked example as a style shows it."""
-    values = {"question": _text(problem.question), "lines": ". ".join(problem.key.lines), "answer": str(problem.key.answer)}
+    values = {"question": problem.question.words, "lines": ". ".join(problem.key.lines), "answer": str(problem.key.answer)}
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], template)
 
 
@@ -138,7 +166,7 @@ def _fetched(settings: Settings, template: str, cue: str) -> Solver[str]:
     store: tuple[Problem, ...] = yield Examples(STORE_EXAMPLES)
     shown_as = [_example(template, p) for p in store]
     wanted = _triples(cue)
-    order = sorted(range(len(store)), key=lambda i: (-len(wanted & _triples(_text(store[i].question))), i))
+    order = sorted(range(len(store)), key=lambda i: (-len(wanted & _triples(store[i].question.words)), i))
     kept: list[str] = []
     left = settings.memory_tokens
     for i in order:
@@ -158,9 +186,3 @@ def _not_held(listed: str, question: str) -> float:
     """Share of the listed items that the question does not hold; 0 if nothing is listed."""
     items: Sequence[str] = [item.strip(" .").lower() for item in listed.split(",") if item.strip(" .")]
     return sum(item not in question.lower() for item in items) / max(len(items), 1)
-
-
-def _text(question: Question) -> str:
-    """A question that is text; styles need "prompt", so others do not get here."""
-    assert isinstance(question.text, str), "a prompt wants a question in words"
-    return question.text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.problem import BOT, END, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens
+from harness.problem import BOT, END, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens, closed
 from harness.strategy import PAUSE
 from harness.wants import (
     Extend,
@@ -23,6 +23,7 @@ from harness.wants import (
     Room,
     Row,
     Sampler,
+    Saying,
     Score,
     Solver,
     Spell,
@@ -99,16 +100,16 @@ class Spans:
                 return index
         return None
 
-    def write(self, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Completion]:
+    def write(self, row: Row, sampler: Sampler, said: Saying) -> Solver[Completion]:
         """Say tokens until the end, thinking before each wherever a span opens; one that is left open ends it (stop "cap").
 
         The note "thoughts" counts them before each token that is said. Spans are greedy whatever the sampler, and are no part of
         the completion: the trace holds them.
         """
         ids: list[int] = []
-        nats, stop = 0.0, "cap"
+        nats, stop, shut = 0.0, "cap", None
         try:
-            while len(ids) < cap_tokens:
+            while len(ids) < said.cap_tokens:
                 thoughts = yield from self.think(row, following=1, forced=False)
                 if thoughts is None:
                     break
@@ -117,15 +118,18 @@ class Spans:
                     break
                 ids, nats = [*ids, *token.ids], nats + token.logprob_nats
                 yield Note("thoughts", (thoughts,))
-                if token.stop == "end":
+                shut = closed((yield Spell(ids)), said.closes) if said.closes else None
+                if token.stop == "end" or shut is not None or (said.cap_ends and len(ids) == said.cap_tokens):
                     stop = "end"
                     break
-                if len(ids) < cap_tokens:
+                if len(ids) < said.cap_tokens:
                     yield Extend(row, (Piece(Tokens(token.ids), "answer"),))
         except OutOfBudget:
             stop = "budget"
         pieces = yield Spell(ids)
-        return Completion(pieces[:-1] if stop == "end" else pieces, tuple(ids), nats, stop, END if stop == "end" else None)
+        ended = shut is not None or pieces[-1:] == (END,)
+        whole = shut if shut is not None else pieces[:-1] if ended else pieces
+        return Completion(whole, tuple(ids), nats, stop, END if ended else None)
 
     def likelihood(self, row: Row, text: Text) -> Solver[Likelihood]:
         """Of a text's tokens given greedy spans: each among the text tokens alone, thinking before it from what stands before."""

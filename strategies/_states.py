@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.growing import Growing
-from harness.problem import END, Completion, Special
+from harness.problem import Completion, Special
 from harness.search_wants import Beam, Hypothesis, Prefixes, Spent
 from harness.wants import Drop, Fork, Gather, Generate, Row, Sampler, Saying, Solver, Spell
 
@@ -59,8 +59,8 @@ def grown(proposals: Proposals, states: Sequence[State], tree: Growing) -> Solve
 
 def _until(proposals: Proposals, state: State, said: Sequence[str | Special]) -> tuple[str, ...]:
     """Where a line ends: nowhere behind the mark, or where there are no lines."""
-    mark = proposals.saying.mark
-    return () if mark is None or mark in said else (proposals.saying.joint,)
+    mark, joint = proposals.saying.mark, proposals.saying.joint
+    return () if not joint or (mark is not None and mark in said) else (joint,)
 
 
 def _drawn(proposals: Proposals, state: State, tree: Growing) -> Solver[list[State]]:
@@ -89,6 +89,8 @@ def _settings(proposals: Proposals, state: State, said: Sequence[str | Special])
         "until": _until(proposals, state, said),
         "after": state.ids,
         "after_nats": state.nats,
+        "closes": proposals.saying.closes,
+        "cap_ends": proposals.saying.cap_ends,
     }
 
 
@@ -123,14 +125,20 @@ def _child(state: State, row: Row | None, line: Completion, flops: int, tree: Gr
     stopped = line.stopped_by if isinstance(line.stopped_by, str) else ""
     number = tree.add(state.number, line.text + stopped, nats=line.logprob_nats, tokens=len(ids), flops=flops)
     child = State(number, row, state.lines, ids, line.logprob_nats)
-    if line.stop == "end" and line.stopped_by != END:
+    if isinstance(line.stopped_by, str):
         child.lines = (*state.lines, line.text)
         return child
-    pieces = yield Spell(ids)
-    whole = pieces[:-1] if line.stopped_by == END else pieces
+    whole = _together((yield Spell(state.ids)), line.pieces)
     tree.end(number, Completion(whole, ids, line.logprob_nats, line.stop, line.stopped_by))
     child.final = line.stop == "end"
     return child
+
+
+def _together(first: tuple[str | Special, ...], then: tuple[str | Special, ...]) -> tuple[str | Special, ...]:
+    """Pieces one after another; text meets text in one piece."""
+    if first and then and isinstance(first[-1], str) and isinstance(then[0], str):
+        return (*first[:-1], first[-1] + then[0], *then[1:])
+    return (*first, *then)
 
 
 def given_up(states: Sequence[State]) -> Solver[None]:

@@ -50,7 +50,14 @@ class BeamSearch(Search):
         assert said is not None
         pattern = yield from self.pattern(question)
         found: tuple[list[Hypothesis], Prefixes] = yield Beam(
-            row, said.cap_tokens, self.width, alpha=self.alpha, mark=said.mark, grammar=pattern
+            row,
+            said.cap_tokens,
+            self.width,
+            alpha=self.alpha,
+            mark=said.mark,
+            grammar=pattern,
+            closes=said.closes,
+            cap_ends=said.cap_ends,
         )
         endings, prefixes = found
         grow(tree, prefixes)

@@ -14,7 +14,7 @@ from harness.strategy import Strategy, setting
 from harness.task import Task
 from harness.wants import GREEDY, Holding, Likelihood, Row, Sampler, Saying, Solver, Start
 from strategies._lines import check_cap, lines_behind, mean_over, taught_lines
-from strategies._prompting import Settings, answer_of, answered, opened, talked, wording
+from strategies._prompting import Settings, answer_of, answered, in_one_go, opened, talked, wording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class ChainOfThought(Strategy):
     )  # fmt: skip
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"force_after": (0, 2, 4, 8, 16, 32, 64)}
 
-    style: Literal["trained", "few_shot", "zero_shot", "dialogue", "recall", "staged"] = setting(
-        "trained", doc="trained to say lines, or prompted: by examples, in two stages, inner voice, remembered examples, in steps"
+    style: Literal["trained", "few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"] = setting(
+        "trained", doc="trained to say lines, or prompted: examples (asked for the answer, or said in one go), two stages, .."
     )
     steps: Literal["gold", "none", "shuffled", "filler"] = setting(
         "gold", doc="taught lines: gold; none is direct; shuffled: their characters in disorder; filler: as many idle tokens"
@@ -47,7 +47,7 @@ class ChainOfThought(Strategy):
     cap_tokens: int | None = setting(None, when="ask", doc="most tokens of worked lines; none: the task's", low=1, high=65536)
     samples: int = setting(1, when="ask", doc="likelihoods: the mean probability over so many sampled lines", low=1, high=1024)
     temperature: float = setting(1.0, when="ask", doc="of those samples", low=0.0, high=10.0)
-    shots: int = setting(4, when="ask", doc="few_shot: worked examples of the train split", low=0, high=64)
+    shots: int = setting(4, when="ask", doc="few_shot, one_go: worked examples of the train split", low=0, high=64)
     memory_tokens: int = setting(64, when="ask", doc="recall: most tokens of fetched examples", low=0, high=4096)
     between: int = setting(0, when="ask", doc="staged: dots between the steps", low=0, high=1024)
 
@@ -63,7 +63,7 @@ class ChainOfThought(Strategy):
 
     def needs(self) -> frozenset[str]:
         """Worked lines, to teach or to show."""
-        shown = ("worked_lines",) if self.style in ("trained", "few_shot") else ()
+        shown = ("worked_lines",) if self.style in ("trained", "few_shot", "one_go") else ()
         return frozenset() if self.plain else frozenset({"prompt", *shown})
 
     def suits(self, task: Task) -> None:
@@ -95,7 +95,7 @@ class ChainOfThought(Strategy):
 
     def _converses(self, question: Question) -> bool:
         """Whether it prompts: not for bare tokens (windows, self-tests), which stand for themselves."""
-        return self.style != "trained" and isinstance(question.text, str)
+        return self.style != "trained" and bool(question.words)
 
     def start(self, question: Question) -> Solver[Row]:
         """The question, or the first words of a prompt."""
@@ -110,9 +110,9 @@ class ChainOfThought(Strategy):
 
     def saying(self, question: Question) -> Saying | None:
         """Its own lines and the answer in one go; None where lines are given, or a conversation is held."""
-        if self._converses(question) or (self.answer_mark() is None and not self.plain):
-            return None
-        return super().saying(question)
+        if self._converses(question):
+            return in_one_go(Settings.of(self), question)
+        return None if self.answer_mark() is None and not self.plain else super().saying(question)
 
     def lines_cap_tokens(self, question: Question) -> int:
         """The setting's, or the task's."""
@@ -128,8 +128,8 @@ class ChainOfThought(Strategy):
 
     def holding(self, question: Question) -> Holding:
         """Samples side by side; given lines may be fillers, which are no text."""
-        lines = self.lines_cap_tokens(question)
-        return Holding(self.samples, None if self._converses(question) else lines + 1 + question.answer_cap_tokens, lines)
+        lines = 0 if self.plain else self.lines_cap_tokens(question) + 1
+        return Holding(self.samples, None if self._converses(question) else lines + question.answer_cap_tokens, lines)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Log-likelihoods behind greedy lines, or of the mean probability over sampled ones."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, ClassVar
 
 from harness.growing import STOPS, Growing
-from harness.problem import END, Answer, Completion, Piece, Question, Tokens
+from harness.problem import END, Answer, Completion, Piece, Question, Tokens, closed
 from harness.search import Search, split_saying
 from harness.search_wants import Spent
 from harness.strategy import setting
@@ -82,7 +82,7 @@ class Sampling(Search):
         tree.nodes[0].flops += (yield Spent((row,)))[0]
         numbers = [tree.add(0) for _ in first]
         both = zip(rows, first, numbers, strict=True)
-        mark = Saying(cap, said.mark)
+        mark = replace(said, cap_tokens=cap)
         solvers = (_greedy_from(r, token, nats, _margin(best), mark, tree, number) for r, (token, nats), number in both)
         drafts: list[Draft] = yield Gather(tuple(solvers))
         yield Note("confidence", [confidence for _, confidence in drafts])
@@ -110,6 +110,8 @@ def _greedy_from(row: Row, token: int, nats: float, margin: float, saying: Sayin
     role, answered = ("answer" if saying.mark is None else "thought"), 0
     try:
         while (last := (yield Spell(ids[-1:]))[-1]) != END and len(ids) < saying.cap_tokens:
+            if role == "answer" and saying.closes and closed((yield Spell(ids)), saying.closes) is not None:
+                break
             yield Extend(row, (Piece(Tokens((ids[-1],)), role),))  # type: ignore[arg-type]
             if last == saying.mark and role == "thought":
                 role, answered = "answer", len(ids)
@@ -120,9 +122,14 @@ def _greedy_from(row: Row, token: int, nats: float, margin: float, saying: Sayin
     except OutOfBudget:
         stop = "budget"
     pieces = yield Spell(ids)
+    shut = closed(pieces, saying.closes) if role == "answer" else None
     ended = pieces[-1] == END
     tree.nodes[number].said, tree.nodes[number].flops = "".join(map(str, pieces)), (yield Spent((row,)))[0]
     yield Drop(row)
     margins = (margins[:-1] if ended else margins)[answered:]
-    said = Completion(pieces[:-1] if ended else pieces, tuple(ids), total_nats, "end" if ended else stop, END if ended else None)
+    whole = shut if shut is not None else pieces[:-1] if ended else pieces
+    ended |= shut is not None
+    if ended or (saying.cap_ends and role == "answer" and stop == "cap"):
+        stop = "end"
+    said = Completion(whole, tuple(ids), total_nats, stop, END if ended else None)
     return said, fmean(margins) if margins else 0.0

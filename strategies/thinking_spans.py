@@ -138,8 +138,8 @@ class ThinkingSpans(Strategy):
 
     def attempt(self, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
         """Say the answer, thinking before its tokens wherever a span opens."""
-        spans = self._spans.write(row, sampler, question.answer_cap_tokens)
-        return (yield from (spans if self.cap else super().attempt(question, row, sampler)))
+        said = Saying(question.answer_cap_tokens, closes=question.closes, cap_ends=question.cap_ends)
+        return (yield from (self._spans.write(row, sampler, said) if self.cap else super().attempt(question, row, sampler)))
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Likelihoods given greedy spans."""

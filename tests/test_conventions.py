@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import records
-from harness.meter import block_flops, head_flops, other_conventions
+from harness.meter import block_flops, gpt2_price, head_flops, other_conventions
 from harness.runs import run
 from harness.spec import make_spec
 
@@ -34,7 +34,7 @@ def test_by_hand(lengths: list[int], data: st.DataObject) -> None:
     read = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(index), max_size=len(index))))
     blocks = int(block_flops(layers=3, width=8, cells_so_far=index + 1).sum())
     total = blocks + int(read.sum()) * head_flops(width=8, outputs=5)
-    found = other_conventions(total, index=index, row=row, read=read, layers=3, width=8, outputs=5)
+    found = other_conventions(total, index=index, row=row, read=read, price=gpt2_price(layers=3, width=8), outputs=5)
     assert found["non_embedding"] == blocks
     assert found["quadratic"] - int(read.sum()) * 80 == sum(n * 3 * (24 * 64 + 4 * 8 * n) for n in lengths)
 

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.decoder import Decoder
 from harness.feed import Feed as Lessons
 from harness.feed import direct_flops
-from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, Ledger, block_flops, head_flops
+from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, Ledger, Price, block_flops, gpt2_price, head_flops
 from harness.problem import END, SEP, Piece
 from harness.rows import Feed
 from harness.session import Job
@@ -61,9 +61,16 @@ def test_the_formula():
     assert head_flops(width=8, outputs=11) == 2 * 8 * 11
 
 
+def test_a_price_is_a_cells_matrices_its_keys_and_a_head():
+    price = Price(layers=3, width=8, cell_flops=1000, key_flops=10)
+    assert price.blocks(np.array([1, 2, 7])).tolist() == [1010, 1020, 1070]
+    assert price.head(11) == head_flops(width=8, outputs=11)
+    assert price.times(2) == Price(layers=6, width=8, cell_flops=2000, key_flops=20)
+
+
 def test_a_bill_books_by_account_and_class():
     bill = Bill(accounts=np.array([0, 1, 1]), classes=np.array([0, 1, 2]), cells_so_far=np.array([1, 5, 6]), n_accounts=3)
-    bill.add_blocks(layers=2, width=4, factor=3)
+    bill.add_blocks(gpt2_price(layers=2, width=4), factor=3)
     bill.add_head(np.array([0, 2, 2]), width=4, outputs=5, factor=1)
     one = [2 * (24 * 16 + 16 * c) for c in (1, 5, 6)]
     expected = np.zeros((3, len(CLASSES)), dtype=int)
@@ -170,7 +177,7 @@ def test_training_is_three_times_the_forward_pass(window, monkeypatch):
     seen, _ = counted(lambda: forward().backward())
     assert seen == batch.cells.bill.total_flops - inference + 3 * above
     assert batch.cells.bill.total_flops == 4 * inference
-    assert inference == direct_flops(batch, layers=L, width=D, outputs=V)
+    assert inference == direct_flops(batch, gpt2_price(layers=L, width=D), outputs=V)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +210,7 @@ def test_a_frozen_trunk_is_charged_forward_only():
     batch = window_batch(backbone)
     states, _ = states_and_inputs(backbone, batch)
     backbone.head(states, batch.cells.reads)
-    assert batch.cells.bill.total_flops == direct_flops(batch, layers=L, width=D, outputs=V)
+    assert batch.cells.bill.total_flops == direct_flops(batch, gpt2_price(layers=L, width=D), outputs=V)
 
 
 # An independent recount

@@ -19,7 +19,7 @@ from harness.task import Task
 from harness.trace import FACTS
 
 BYTES = make_alphabet("bytes")
-STYLES = ["few_shot", "zero_shot", "dialogue", "recall", "staged"]
+STYLES = ["few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +115,34 @@ def test_staged_counts_listed_items_that_the_question_does_not_hold():
     assert fed(one, "think").count(" . . .\n") == 2
     assert one.value.text == "3"
     assert asked("staged", " a\n~ b\n~ Unknown\n~").value.text is None  # it may abstain
+
+
+def test_one_go_says_lines_and_answer_in_one():
+    one = asked("one_go", "1+2=3. The answer is 3.\n", shots=1)
+    assert fed(one, "prefill").endswith(f"\n\nQ: {QUESTION}\nA:")
+    assert fed(one, "answer") == "1+2=3. The answer is 3."  # nothing is read behind the line's end
+    assert one.value.text == "3"
+    assert asked("one_go", "1+2=3. So, 3.\n").value.text is None
+
+
+def searched(said, name, **fields):
+    """One riddle, by a search over one_go without examples, whose model says this."""
+    base = scripted(strategy("chain_of_thought", style="one_go", shots=0), said, alphabet=BYTES)
+    how = strategy(name, base=base, **fields)
+    job = Job("0", lambda: how.solve(TEST[1].question), oracle=oracle_of(TASK, TEST[1]), examples=lambda want: ())
+    return ask(tiny(base, context=2048, alphabet=BYTES), [job])["0"].value
+
+
+def test_a_tree_grows_through_the_lines_of_one_go():
+    """A state a sentence: two worked lines, the one with the answer, and the line's end."""
+    answer = searched("1+1=2. 2+1=3. The answer is 3.\n", "tree_of_thoughts", branching=1, breadth=1, temperature=0.0)
+    assert [node.said for node in answer.tree.nodes] == ["", "1+1=2.", " 2+1=3.", " The answer is 3.", ""]
+    assert answer.text == "3" and answer.tree.nodes[-1].fate == "chosen"
+
+
+def test_a_beam_ends_where_one_go_ends():
+    answer = searched("1+2=3. The answer is 3.\n", "beam_search", width=1)
+    assert answer.text == "3" and answer.completion.pieces == ("1+2=3. The answer is 3.",)
 
 
 def test_an_answer_that_is_cut_off_is_none():

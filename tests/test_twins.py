@@ -12,6 +12,7 @@ from harness import records
 from harness.cli import main
 from harness.evaluate import gold_text
 from harness.foreseen import Costs, costs_of
+from harness.meter import gpt2_price
 from harness.runs import run
 from harness.session import Job, Session
 from harness.spec import make_spec
@@ -89,8 +90,11 @@ def test_no_other_depth_or_width_is_nearer(results: Path) -> None:
     for kind, twin in twins.items():
         layers, width, heads, _ = twin.spec.model.shape
         others = [(layers + s, width) if kind == "deep" else (layers, width + 8 * s) for s in (-1, 1)]
-        off = [max(f / twin.target_flops, twin.target_flops / f) for f in (costs.flops(layers=n, width=w) for n, w in others)]
-        own = costs.flops(layers=layers, width=width)
+        off = [
+            max(f / twin.target_flops, twin.target_flops / f)
+            for f in (costs.flops(gpt2_price(layers=n, width=w)) for n, w in others)
+        ]
+        own = costs.flops(gpt2_price(layers=layers, width=width))
         assert own == twin.foreseen_flops and max(own / twin.target_flops, twin.target_flops / own) <= min(off)
         assert width % heads == 0 and width // heads % 8 == 0
 
@@ -135,7 +139,7 @@ def test_the_formula_is_what_answering_with_the_keys_costs(results: Path, monkey
     total = {o.job.name: o.ledger.total_flops for o in Session(backbone).run(jobs)}
     mean = sum(w * total[str(i)] for i, w in enumerate(weights)) / sum(weights)
     layers, width, _, _ = spec.model.shape
-    assert costs_of(spec, backbone.alphabet).flops(layers=layers, width=width) == pytest.approx(mean, rel=1e-12)
+    assert costs_of(spec, backbone.alphabet).flops(gpt2_price(layers=layers, width=width)) == pytest.approx(mean, rel=1e-12)
 
 
 def test_head_widths_are_multiples_of_8() -> None:
@@ -145,7 +149,7 @@ def test_head_widths_are_multiples_of_8() -> None:
 
 def test_the_formula_is_linear_in_what_is_fed_and_read() -> None:
     costs = Costs(cells=10.0, cells_so_far=55.0, reads=3.0, outputs=7)
-    assert costs.flops(layers=2, width=16) == 2 * (24 * 256 * 10 + 4 * 16 * 55) + 3 * 2 * 16 * 7
+    assert costs.flops(gpt2_price(layers=2, width=16)) == 2 * (24 * 256 * 10 + 4 * 16 * 55) + 3 * 2 * 16 * 7
 
 
 # The command

@@ -145,6 +145,10 @@ class Bench:
             yield judged(plugin_check, partial(plugin_check, strategy, name), strategy=name, known=strategy.known_failures)
         fitting = 0
         for task_name, task in tasks.items():
+            if task.kind == "requests":
+                why = "it asks what somebody else's library poses; try the strategy on the harness's own tasks"
+                yield CheckResult("needs", name, task_name, "skipped", why, 0.0, "The task offers what the strategy needs.")
+                continue
             lacking = with_bases(strategy, task).needs() - task.offers()
             if lacking:
                 why = f"the task does not offer {', '.join(sorted(lacking))}"

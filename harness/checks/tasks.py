@@ -18,13 +18,13 @@ MANY = 300
 
 def _problems(context: Context, split: Split, *, seed: int = 0, count: int = MANY, start: int = 0) -> list[Problem]:
     if context.task.kind != "questions":
-        raise NotApplicable("it holds documents")
+        raise NotApplicable("it poses no questions")
     return list(context.task.problems(split, seed=seed, start=start, count=count))
 
 
 def _documents(context: Context, split: Split) -> list[Document]:
     if context.task.kind != "documents":
-        raise NotApplicable("it poses questions")
+        raise NotApplicable("it holds no documents")
     return list(context.task.documents(split))
 
 

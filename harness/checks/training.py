@@ -19,7 +19,7 @@ from harness.backbone import Backbone
 from harness.checks.context import Context, Fixed
 from harness.evaluate import gold_text
 from harness.feed import Feed, baseline_batch, direct_flops
-from harness.meter import TRAINING_FACTOR
+from harness.meter import TRAINING_FACTOR, gpt2_price
 from harness.problem import Answer, Key, Problem, Question, Tokens
 from harness.session import Job
 from harness.spec import TrainSpec
@@ -87,8 +87,8 @@ def _train_once(context: Context, feed: Feed, spec: TrainSpec, folder: Path, cra
 def _plain_flops(context: Context, feed: Feed, update: int) -> int:
     """What an update costs plain training."""
     layers, width, _, _ = context.spec.model.shape
-    outputs = len(context.alphabet.head_ids(()))
-    return TRAINING_FACTOR * direct_flops(baseline_batch(feed, update), layers=layers, width=width, outputs=outputs)
+    price, outputs = gpt2_price(layers=layers, width=width), len(context.alphabet.head_ids(()))
+    return TRAINING_FACTOR * direct_flops(baseline_batch(feed, update), price, outputs=outputs)
 
 
 def memorises(context: Context) -> None:

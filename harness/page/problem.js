@@ -23,7 +23,7 @@ function answersOf(problem) {
   const facts = [["question", said(problem.question)], ["key", said(problem.key)], ["answer", said(problem.answer, "none was given")],
     ["", markOf(problem)]];
   if (problem.completion !== problem.answer) facts.push(["said in full", said(problem.completion, "no single completion")]);
-  facts.push(["key's likelihood", `${count(problem.nats)} nats over ${count(problem.targets)} tokens`]);
+  if (problem.nats !== null) facts.push(["key's likelihood", `${count(problem.nats)} nats over ${count(problem.targets)} tokens`]);
   return factList([...facts, ["ended by", seen(problem.stop)], ["told by", seen(problem.access)], ["difficulty", count(problem.difficulty)]]);
 }
 

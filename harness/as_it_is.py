@@ -1,0 +1,158 @@
+"""Loading a pretrained model that is asked as it is: what may run on it, what its cells cost, and whether we follow it truly.
+
+Every load ends in a self-test on a short text: our logits, whole and in two cached chunks, against the library's own forward, and
+its matrix products against the price. Knows the transformers library; knows no architecture by name, GPT-2 apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import registry
+from harness.alphabet import Alphabet
+from harness.causal_lm import CausalBackbone, Shape
+from harness.decoder import Decoder
+from harness.defaults import default
+from harness.meter import Price
+from harness.pretrained import local_path, told_in_a_line
+from harness.rows import Feed
+from harness.spec import ModelSpec
+from harness.strategy import Strategy
+
+OWN_METHODS = ("weave", "positions", "sight", "forward", "passes", "readout", "parts")  # that such a model cannot follow
+TOLERANCE = 1e-3  # of logits
+TEST_TOKENS, TEST_CUT = 13, 5
+WINDOWS = ("sliding_window", "window_size", "local_window_size", "attention_chunk_size")  # within one of them all is seen
+PRODUCTS = ("mm", "addmm")  # how linears appear to torch's counter; attention's are batched ones
+
+
+def load_as_it_is(spec: ModelSpec, kind: str, *, strategy: Strategy, alphabet: Alphabet) -> CausalBackbone:
+    """The model at ``spec.path``, tested. ValueError says what it does, or the strategy wants, that cannot be."""
+    path = str(spec.path)
+    _check_strategy(strategy, path, kind)
+    model = _loaded(path, kind)
+    config = model.config.get_text_config()
+    rows = model.get_input_embeddings().num_embeddings
+    if rows != alphabet.core_size:
+        raise ValueError(
+            f"model.path: {path} has {rows} tokens, the alphabet {alphabet.spec!r} has {alphabet.core_size}; choose the alphabet "
+            "that the model was trained with"
+        )
+    context = _context_tokens(spec, config)
+    ids = np.random.default_rng(0).integers(0, rows, min(TEST_TOKENS, context))
+    try:
+        logits, shape = _followed(model, config, ids)
+        backbone = CausalBackbone(model, strategy=strategy, alphabet=alphabet, shape=shape, context_tokens=context)
+        off = max(float((found - logits).abs().max()) for found in _asked(backbone, ids))
+    except Exception as error:  # of whatever kind: its forward may take other arguments than those that we give
+        raise _not_followed(path, kind, str(error) or type(error).__name__) from None
+    if not off <= TOLERANCE:  # NaN too
+        raise _not_followed(path, kind, f"logits differ by {off:.2g}")
+    return backbone
+
+
+def _not_followed(path: str, kind: str, reason: str) -> ValueError:
+    line = reason.strip().split("\n", 1)[0][:200]
+    return ValueError(
+        f"model.path: {path} is a {kind}, which does something that is not followed here (a sliding window, scaled logits, "
+        f"states that are no keys and values, ...): {line}; choose a plain decoder-only causal model"
+    )
+
+
+def _check_strategy(strategy: Strategy, path: str, kind: str) -> None:
+    """ValueError if a strategy changes how the model runs, or says what it has no token for."""
+    own = [name for name in OWN_METHODS if getattr(type(strategy), name) is not getattr(Strategy, name)]
+    own += ["sayable"] if strategy.sayable() else []
+    if own:
+        raise ValueError(
+            f"strategy: {registry.plugin_name(strategy)} answers {', '.join(own)} in its own way, but {path} is a {kind}, "
+            "asked as it is: woven cells, sight and shields, further passes, parts and sayable specials are refused there; "
+            f"legal: strategies of plain text, such as {default('baseline')}, and searches with it as strategy.base"
+        )
+
+
+def _loaded(path: str, kind: str) -> Any:
+    """The whole model in float32."""
+    from transformers import AutoModelForCausalLM
+
+    place = local_path(path)
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with told_in_a_line(path, kind):
+        model, loaded = load(place, dtype=torch.float32, output_loading_info=True)
+        if model.config.is_encoder_decoder:
+            raise ValueError("it has an encoder, and is no decoder-only causal model")
+        if loaded["missing_keys"]:
+            raise ValueError(f"it lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
+        if not isinstance(model.get_output_embeddings(), nn.Linear):
+            raise ValueError("it has no head that is a single matrix")
+    return model.eval()
+
+
+def _context_tokens(spec: ModelSpec, config: Any) -> int:
+    """Text tokens that a sequence may have: what is asked for, within what the model knows and sees at once."""
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", *WINDOWS)]
+    known = [limit for limit in (*limits, spec.context_tokens) if isinstance(limit, int) and limit > 0]
+    if not known:
+        raise ValueError("model.context_tokens: this model does not say how long its texts may be; give a number")
+    return min(known)
+
+
+def _followed(model: Any, config: Any, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Shape]:
+    """The library's own logits (n, V) of a text, and the model's shape by what that forward kept and multiplied."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        found = model(input_ids=torch.from_numpy(ids)[None], use_cache=True)
+    kept = getattr(getattr(found, "past_key_values", None), "layers", ())
+    layers = [(layer.keys.shape, layer.values.shape) for layer in kept if hasattr(layer, "keys")]
+    if not kept or len(layers) < len(kept):
+        raise ValueError("its layers do not keep keys and values, and nothing else, between tokens")
+    if getattr(config, "final_logit_softcapping", None):  # it bends small logits too little to be seen below
+        raise ValueError("its logits are capped")
+    (_, kv_heads, _, width), _ = layers[0]
+    if any(keys != layers[0][0] or values != keys for keys, values in layers):
+        raise ValueError("its layers keep keys and values of different shapes")
+    heads = int(config.num_attention_heads)
+    head = model.get_output_embeddings()
+    cell_flops = sum(2 * weights for weights in _matrices(model.base_model))
+    price = Price(layers=len(layers), width=head.in_features, cell_flops=cell_flops, key_flops=4 * heads * width * len(layers))
+    counts = counter.get_flop_counts()["Global"]
+    seen = sum(flops for operation, flops in counts.items() if str(operation).rpartition(".")[2] in PRODUCTS)
+    priced = len(ids) * (price.cell_flops + price.head(head.out_features))
+    if seen != priced:
+        raise ValueError(f"it multiplies matrices of {seen:,} FLOPs where its weights come to {priced:,}")
+    return found.logits[0].float(), Shape(heads=heads, kv_heads=kv_heads, head_width=width, price=price)
+
+
+def _matrices(base: nn.Module) -> Sequence[int]:
+    """Sizes of the matrices that every cell meets. ValueError if there are weights of which that cannot be told."""
+    from transformers.pytorch_utils import Conv1D
+
+    sizes = []
+    for module in base.modules():
+        if isinstance(module, (nn.Linear, Conv1D)):
+            sizes.append(module.weight.numel())
+        elif not isinstance(module, nn.Embedding):
+            for name, weight in module.named_parameters(recurse=False):
+                if weight.dim() > 1:
+                    raise ValueError(f"what {type(module).__name__}.{name} costs is not known here")
+    return sizes
+
+
+def _asked(backbone: CausalBackbone, ids: np.ndarray[Any, Any]) -> list[Tensor]:
+    """Our logits (n, V) of a text: fed whole, and in two chunks."""
+    found = []
+    for cuts in ((0, len(ids)), (0, TEST_CUT, len(ids))):
+        decoder = Decoder(backbone, reference_layers=backbone.layers)
+        row, parts = decoder.new_row(decoder.accounts.open(np.inf)), []
+        for start, stop in pairwise(cuts):
+            said, places = ids[start:stop].tolist(), list(range(start, stop))
+            every, _ = decoder.feed([Feed(row, said, [0] * len(said), places, every=True)])
+            parts.append(every[row])
+        found.append(torch.cat(parts))
+    return found

@@ -1,0 +1,153 @@
+"""lm-eval's requests as works: the jobs that answer one, how their outcomes make a response, and what each task cost.
+
+Knows the shape of lm-eval's requests and nothing of its library, so that records of both sides are made alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.jobs import Job, Outcome
+from harness.lines import ledger_json
+from harness.meter import CLASSES, Ledger
+from harness.plugin_spec import plugin_json
+from harness.problem import Question
+from harness.requests import Asker, Going, Place, total
+from harness.responses import Response, arguments_key, request_key
+from harness.spec import RunSpec
+from harness.wants import Sampler
+
+OURS = "thinking_harness"  # the column of a document that holds what its question is to our own task
+DRAWS = ("temperature", "top_k", "top_p", "min_p")
+NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0, "length_penalty": 1.0, "num_return_sequences": 1, "use_cache": True}
+
+
+def going_of(given: Mapping[str, Any], *, sample: int = 0) -> Going:
+    """How to go on, from normalised generation arguments; ValueError names one that would have no effect."""
+    known = {"until", "do_sample", "max_gen_toks", *DRAWS}
+    odd = [k for k, v in given.items() if k not in known and v is not None and not (k in NEUTRAL and v == NEUTRAL[k])]
+    if odd:
+        raise ValueError(f"generation_kwargs: {odd[0]}={given[odd[0]]!r} is not followed here; legal: {', '.join(sorted(known))}")
+    sampler = None
+    if given.get("do_sample"):
+        chosen = {name: given[name] for name in DRAWS if given.get(name) is not None}
+        sampler = Sampler(**({"temperature": 1.0} | {k: v for k, v in chosen.items() if k != "temperature" or v > 0}))
+    closes = tuple(text for text in given["until"] if text)
+    return Going(cap_tokens=int(given["max_gen_toks"]), closes=closes, sampler=sampler, sample=sample if sampler else 0)
+
+
+def own_question(document: Mapping[str, Any], context: str, spec: RunSpec) -> Question | None:
+    """The question as our own task poses it, if this document comes from the task that the model's run is of, and the prompt is
+    that question alone; then answers and ledgers are those of `run`."""
+    if OURS not in document:
+        return None
+    facts = json.loads(document[OURS])
+    if facts["task"] != json.loads(json.dumps(plugin_json(spec.task))) or context != facts["text"]:
+        return None
+    return Question(facts["id"], facts["text"], facts["answer_cap_tokens"], facts["lines_cap_tokens"])
+
+
+@dataclass(slots=True)
+class Work:
+    """What must be done for one response. documents: whose it is; asked: the arguments of the requests that it answers.
+
+    places: of each likelihood that is asked for, where its parts stand among the jobs' values; None: something is said.
+    """
+
+    task: str
+    documents: frozenset[int]
+    key: str
+    jobs: list[Job]
+    asked: list[tuple[Any, ...]]
+    places: list[list[Place]] | None = None
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def response(self, asker: Asker) -> Response:
+        """What is kept, when all jobs are done."""
+        outcomes = [self.outcomes[job.name] for job in self.jobs]
+        cost = {"ledger": summed([outcome.ledger for outcome in outcomes]), "arguments": [arguments_key(*a) for a in self.asked]}
+        if self.places is None:
+            said = asker.said(outcomes[0])
+            return {"text": said.text, "raw": said.raw, "unclosed": said.unclosed, **cost}
+        found = [total([outcomes[job].value[entry] for job, entry in parts]) for parts in self.places]
+        return {"likelihoods": [[x.nats, x.greedy] for x in found], **cost}
+
+    def answers(self, response: Response) -> list[tuple[tuple[Any, ...], Any]]:
+        """The arguments of the requests and their answers in lm-eval's form."""
+        if self.places is None:
+            return [(self.asked[0], response["text"])]
+        both = [(-nats, bool(greedy)) for nats, greedy in response["likelihoods"]]
+        if len(self.asked[0]) == 1:
+            return [(self.asked[0], both[0][0])]
+        return list(zip(self.asked, both, strict=True))
+
+
+def saying(asker: Asker, request: Any, how: Going) -> Work:
+    """For one request to go on from a text."""
+    context, given = request.args
+    own = own_question(request.doc, context, asker.spec)
+    key = request_key("generate", context, given, how.sample, None if own is None else own.id)
+    job = asker.going_on(key, context, how, question=own)
+    return Work(request.task_name, frozenset({request.doc_id}), key, [job], [request.args])
+
+
+def scoring(asker: Asker, requests: Sequence[Any]) -> Work:
+    """For the likelihoods of several continuations of one context."""
+    context, continuations = requests[0].args[0], [request.args[1] for request in requests]
+    key = request_key("likelihood", context, continuations)
+    jobs, places = asker.likelihoods(key, context, continuations)
+    documents = frozenset(request.doc_id for request in requests)
+    return Work(requests[0].task_name, documents, key, jobs, [r.args for r in requests], places)
+
+
+def rolling(asker: Asker, request: Any) -> Work:
+    """For the likelihood of a whole text."""
+    (text,) = request.args
+    key = request_key("rolling", text)
+    jobs = asker.rolling(key, text)
+    places = [[(at, 0) for at in range(len(jobs))]]
+    return Work(request.task_name, frozenset({request.doc_id}), key, jobs, [request.args], places)
+
+
+def summed(ledgers: Iterable[Ledger]) -> dict[str, Any]:
+    """Ledgers of jobs that belong together, as the record holds one."""
+    every = [ledger_json(ledger) for ledger in ledgers]
+    flops = {name: sum(one["flops"][name] for one in every) for name in CLASSES}
+    names = ("serial_passes", "text_tokens", "woven_tokens")
+    peak = max((one["kv_bytes"] for one in every), default=0)
+    return {"flops": flops} | {name: sum(one[name] for one in every) for name in names} | {"kv_bytes": peak}
+
+
+class Costs:
+    """What tasks cost, from their works' ledgers. Seconds are of the answers that were made just now, not of kept ones."""
+
+    def __init__(self) -> None:
+        self._documents: dict[str, set[int]] = {}
+        self._ledgers: dict[str, list[Mapping[str, Any]]] = {}
+        self._made: dict[str, tuple[float, set[int]]] = {}
+
+    def add(self, works: Sequence[Work], responses: Sequence[Response], *, made: frozenset[str], seconds: float) -> None:
+        """Works of one task. made: the keys of those whose answers were not there yet."""
+        task = works[0].task
+        self._documents.setdefault(task, set()).update(*(w.documents for w in works))
+        self._ledgers.setdefault(task, []).extend(r["ledger"] for r in responses)
+        before_s, before = self._made.setdefault(task, (0.0, set()))
+        self._made[task] = before_s + seconds, before.union(*(w.documents for w in works if w.key in made))
+
+    def by_task(self) -> dict[str, dict[str, Any]]:
+        """Means by document."""
+        return {task: self._of(task) for task in sorted(self._documents)}
+
+    def _of(self, task: str) -> dict[str, Any]:
+        count, ledgers, (seconds, made) = len(self._documents[task]), self._ledgers[task], self._made[task]
+        flops = {name: sum(one["flops"][name] for one in ledgers) / count for name in CLASSES}
+        means = {name: sum(one[name] for one in ledgers) / count for name in ("serial_passes", "text_tokens", "woven_tokens")}
+        return {
+            "documents": count,
+            "flops_per_document": {"total": sum(flops.values()), **flops},
+            **{f"{name}_per_document": value for name, value in means.items()},
+            "seconds_per_document": seconds / len(made) if made else None,
+        }

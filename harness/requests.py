@@ -1,0 +1,202 @@
+"""What others ask of a model, as jobs of a strategy: go on from a text, how likely is a continuation, how likely is a whole text.
+
+These are lm-eval's three kinds of request. A strategy thinks as it always does: what it inserts or says before a continuation is
+charged and never scored. Knows jobs and the contract; knows nothing of lm-eval, of files, and of where requests come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.backbone import Backbone
+from harness.documents import rolling_windows
+from harness.examination import library_of, referee_of
+from harness.jobs import Job, Outcome, Referee
+from harness.problem import Answer, Completion, Piece, Question, Text, Tokens
+from harness.search_wants import Canonical, Check
+from harness.seeds import derive
+from harness.spec import RunSpec
+from harness.strategy import Strategy
+from harness.stream import encode
+from harness.wants import Likelihood, OutOfBudget, Sampler, Solver
+
+Place = tuple[int, int]  # which job, which of its values
+PROMPTED_TOKENS = 64  # words that a strategy may put around a question, where it does not say how much it holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Going:
+    """How a text is to be gone on from: at most ``cap_tokens`` until one of ``closes``.
+
+    sampler: how each token is drawn (None, or where the strategy searches: the strategy's own way); sample: which of several
+    draws this is.
+    """
+
+    cap_tokens: int
+    closes: tuple[str, ...] = ()
+    sampler: Sampler | None = None
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What came of going on. text: the answer, without thoughts; raw: all that was said; unclosed: it thought to its cap and
+    never came to an answer."""
+
+    text: str
+    raw: str
+    unclosed: bool
+
+
+class Asker:
+    """Makes jobs for one strategy on one backbone. thought_tokens: the most that worked lines may take before a continuation."""
+
+    def __init__(self, spec: RunSpec, backbone: Backbone, *, thought_tokens: int) -> None:
+        self.strategy, self.spec, self.backbone, self.thought_tokens = spec.strategy, spec, backbone, thought_tokens
+        self.alphabet, self.context_tokens = backbone.alphabet, backbone.context_tokens
+        self._examples = library_of(spec)
+
+    # Going on
+
+    def going_on(self, name: str, context: str, how: Going, *, question: Question | None = None) -> Job:
+        """A job that says what follows ``context``; its value is read by `said`. question: the task's own, if it is one of ours;
+        its id, caps and checker then hold."""
+        if question is None:
+            cap = how.cap_tokens if how.cap_tokens < self.context_tokens else self.context_tokens // 2
+            ids = self._context_ids(context)
+            asked = Question(name, Tokens(ids, context or None), cap, cap, how.closes, cap_ends=True)
+            crop: int | None = max(self.context_tokens - cap - self._reserve(asked), 1)
+            referee = self._referee(asked)
+        else:
+            asked, crop, referee = question, None, referee_of(self.spec.task, question)
+        solver = _sampled(self.strategy, asked, how.sampler) if self._draws(how) else self.strategy.solve
+        seed = derive(self.spec.seed, "ask", f"{asked.id}#{how.sample}" if how.sample else asked.id)
+        return replace(self._job(name, asked, referee, seed), solver=lambda: solver(asked), crop_tokens=crop)
+
+    def _referee(self, question: Question) -> Referee:
+        """Somebody else's benchmark knows which answers are alike; of a text that belongs to no task nobody does."""
+        return referee_of(self.spec.task, question) if self.spec.task.kind == "requests" else _text_alone
+
+    def _draws(self, how: Going) -> bool:
+        """Whether tokens are drawn as the request says: not where the strategy has its own way of seeking answers."""
+        return how.sampler is not None and type(self.strategy).solve is Strategy.solve
+
+    def said(self, outcome: Outcome) -> Said:
+        """What a job of `going_on` said."""
+        answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
+        raw = "" if answer.completion is None else answer.completion.text
+        return Said(answer.text or "", raw, answer.text is None)
+
+    # Likelihoods
+
+    def likelihoods(self, name: str, context: str, continuations: Sequence[str]) -> tuple[list[Job], list[list[Place]]]:
+        """Jobs, and of each continuation the places of the likelihoods that it is the `total` of.
+
+        Continuations share the reading of their context, and the thinking behind it, where all of them fit.
+        """
+        ids, pairs = self.pairs(context, continuations)
+        context = context.rstrip()  # its last blanks belong to the continuations
+        most = self.context_tokens + 1 - self._beside(self._question(name, ids, context, 1))
+        asked = [at for at, said in enumerate(pairs) if said]
+        if len(ids) + max(map(len, pairs), default=0) <= most:
+            places = [[(0, asked.index(at))] if said else [] for at, said in enumerate(pairs)]
+            return [self._scoring(name, ids, context, [pairs[at] for at in asked])] if asked else [], places
+        jobs: list[Job] = []
+        places = [[] for _ in pairs]
+        for at in asked:
+            own = self._alone(f"{name}/{at}", ids, context, pairs[at], most)
+            places[at] = [(len(jobs) + which, 0) for which in range(len(own))]
+            jobs += own
+        return jobs, places
+
+    def _alone(self, name: str, ids: Sequence[int], context: str, said: Sequence[int], most: int) -> list[Job]:
+        """One continuation, behind as much of its context as fits, or in windows."""
+        kept = most - len(said)
+        if kept > 0:
+            return [self._scoring(name, ids[-kept:], context if kept >= len(ids) else None, [said])]
+        windows = rolling_windows(said, prefix_id=ids[-1], window_tokens=most - 1)
+        return [self._scoring(f"{name}/{at}", before, None, [part]) for at, (before, part) in enumerate(windows)]
+
+    def pairs(self, context: str, continuations: Sequence[str]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+        """Token ids of a context and of continuations, as lm-eval cuts them: both are encoded together, the context's last blanks
+        belong to the continuation; an empty context is end of text."""
+        bare = context.rstrip() if context.strip() else ""
+        blanks = context[len(bare) :]
+        ids = tuple(self.alphabet.encode(bare).tolist()) if bare else ()
+        found = [tuple(self.alphabet.encode(bare + blanks + said).tolist())[len(ids) :] for said in continuations]
+        return ids or (self.alphabet.end_id,), found
+
+    def rolling(self, name: str, text: str) -> list[Job]:
+        """Jobs for disjoint windows of a text, each with as much context as fits."""
+        ids = self.alphabet.encode(text).tolist()
+        most = self.context_tokens - self._beside(self._question(name, (self.alphabet.end_id,), None, 1))
+        windows = rolling_windows(ids, prefix_id=self.alphabet.end_id, window_tokens=max(most, 1))
+        return [self._scoring(f"{name}/{at}", before, None, [said]) for at, (before, said) in enumerate(windows)]
+
+    def _scoring(self, name: str, ids: Sequence[int], text: str | None, continuations: Sequence[Sequence[int]]) -> Job:
+        """One job: think, then score."""
+        asked = self._question(name, ids, text, max(map(len, continuations), default=1))
+        texts: tuple[Text, ...] = tuple((Piece(Tokens(tuple(said)), "answer", True),) for said in continuations)
+        seed = derive(self.spec.seed, "ask", repr(asked.text))  # of the context alone: choices are told the same thoughts
+        job = self._job(name, asked, _text_alone, seed)
+        return replace(job, solver=lambda: self.strategy.score(asked, texts), rows=max(job.rows, len(texts)))
+
+    # What both share
+
+    def _question(self, name: str, ids: Sequence[int], text: str | None, cap_tokens: int) -> Question:
+        return Question(name, Tokens(tuple(ids), text or None), cap_tokens, self.thought_tokens)
+
+    def _context_ids(self, context: str) -> tuple[int, ...]:
+        return tuple(self.alphabet.encode(context).tolist()) or (self.alphabet.end_id,)
+
+    def _reserve(self, question: Question) -> int:
+        """Text tokens that thinking may take, beside prompt and answer; at most half of the context."""
+        held = self.strategy.holding(question).said_tokens
+        if held is not None:
+            wanted = max(held - question.answer_cap_tokens, 0)
+        else:
+            wanted = question.lines_cap_tokens + PROMPTED_TOKENS if self.strategy.saying(question) is None else 0
+        return min(wanted, self.context_tokens // 2)
+
+    def _beside(self, question: Question) -> int:
+        """Text tokens that stand beside a question and what is scored: those of thinking, and what its prompt adds."""
+        prompt = encode([self.strategy.prompt(question)], self.alphabet).ids
+        assert isinstance(question.text, Tokens)
+        return self._reserve(question) + int((prompt < self.alphabet.sayable_end).sum()) - len(question.text.ids)
+
+    def _job(self, name: str, question: Question, referee: Referee, seed: int) -> Job:
+        rows = self.strategy.holding(question).rows
+        return Job(name, lambda: self.strategy.solve(question), seed, math.inf, None, self._examples, referee, rows)
+
+
+def total(likelihoods: Sequence[Likelihood]) -> Likelihood:
+    """Of consecutive stretches of one text; of none: certain."""
+    nats, tokens = math.fsum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
+    return Likelihood(nats, tokens, all(x.greedy for x in likelihoods))
+
+
+def _sampled(strategy: Strategy, question: Question, sampler: Sampler | None) -> Any:
+    """A solver of one drawn attempt."""
+    assert sampler is not None
+
+    def solver(asked: Question) -> Solver[Answer]:
+        try:
+            row = yield from strategy.start(asked)
+            completion = yield from strategy.attempt(asked, row, sampler)
+        except OutOfBudget:
+            completion = Completion((), (), 0.0, "budget")
+        return Answer(strategy.read(completion), completion)
+
+    return solver
+
+
+def _text_alone(want: Any) -> Any:
+    """The referee of a question that belongs to no task of ours: answers are alike if their words are."""
+    if isinstance(want, Canonical):
+        return want.answer.strip()
+    if isinstance(want, Check):
+        raise ValueError("a checker needs one of the harness's own tasks; choose another way to select, such as logprob")
+    return {}
