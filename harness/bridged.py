@@ -133,7 +133,10 @@ class Costs:
         """Works of one task. made: the keys of those whose answers were not there yet."""
         task = works[0].task
         self._documents.setdefault(task, set()).update(*(w.documents for w in works))
-        self._ledgers.setdefault(task, []).extend(r["ledger"] for r in responses)
+        once = {
+            (work.documents, work.key): r["ledger"] for work, r in zip(works, responses, strict=True)
+        }  # greedy repeats are one
+        self._ledgers.setdefault(task, []).extend(once.values())
         before_s, before = self._made.setdefault(task, (0.0, set()))
         self._made[task] = before_s + seconds, before.union(*(w.documents for w in works if w.key in made))
 

@@ -145,6 +145,14 @@ def test_requests_are_never_changed(way):
     assert requests == before
 
 
+def test_greedy_repetitions_are_made_and_charged_once(folder_of):
+    lm = model(folder_of("direct"))
+    one, many = (asking("generate_until", "3*3?", {"max_gen_toks": 5}, task=name) for name in ("one", "many"))
+    lm.generate_until([one, many, many, many], disable_tqdm=True)
+    costs = lm.get_model_info()["ledgers"]
+    assert costs["one"]["flops_per_document"] == costs["many"]["flops_per_document"]
+
+
 @pytest.mark.parametrize("plain", ["direct", "pauses", "reasoning"])
 def test_drawn_answers_differ_by_sample_and_repeat(folder_of, plain):
     given = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 12}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,9 +223,6 @@ def test_mistakes_are_one_line(place, capsys, tmp_path, typed, words):
 
 def test_listing_loads_no_library(tmp_path):
     """`list`, and the search for tasks that offer something, know the plugin without lm-eval."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; from harness import catalogue, registry; made = catalogue.catalogue(); "
         "assert 'lm_eval' in [t['name'] for t in made['tasks']] and not [t for t in made['tasks'] if 'error' in t]; "

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from harness.cli import cli, main
 from harness.grid import grid_of
@@ -16,10 +17,21 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.M | re.S)
 TINY = "model.size=xs model.width=16 model.heads=2 model.layers=1 train.problems_per_update=4 train.flops=3e8 infer.problems=2"
+SUMS = """
+task: sums
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
 COMMANDS = [
     shlex.split(line, comments=True)[3:]
     for _, block in BLOCKS
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     if line.startswith("python -m harness")
 ]
 
@@ -36,10 +48,31 @@ def test_run_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "problems.jsonl").write_text("".join(f'{{"question": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(200)))
     if "task.corpus=shakespeare" in words:
         words = [w if w != "task.corpus=shakespeare" else "task.corpus=pydoc" for w in words]  # the fetch has a test of its own
-    settings = TINY.split() + (["pretraining.train.flops=3e8"] if any("pretraining=" in w for w in words) else [])
+    settings = TINY.split()
+    if any("model.path=" in w for w in words):  # a real model, and a task of lm-eval's
+        words, settings = [f"model.path={_model(tmp_path)}" if "model.path=" in w else w for w in words], ["infer.problems=2"]
+        (tmp_path / "my_tasks").mkdir()
+        (tmp_path / "my_tasks" / "sums.yaml").write_text(SUMS.replace("DATA", str(tmp_path / "problems.jsonl")))
+    settings += ["pretraining.train.flops=3e8"] if any("pretraining=" in w for w in words) else []
     tiny = [w for setting in settings for w in ("--set", setting)]
     assert main([*words, *tiny]) == 0
     assert ("--dry-run" in words) != (tmp_path / "results").exists()
+
+
+def _model(folder: Path) -> Path:
+    """A tiny random Llama over bytes, with a tokenizer of its own."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from harness.alphabet import ByteCodec
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=257, eos_token_id=256, max_position_embeddings=4096, **shape)).save_pretrained(
+        folder / "model"
+    )
+    tokenizer = Tokenizer.from_str(ByteCodec().tokenizer_json())
+    tokenizer.add_special_tokens(["</s>"])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder / "model")
+    return folder / "model"
 
 
 def test_its_strategy_passes_check_and_is_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
