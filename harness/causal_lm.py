@@ -25,6 +25,7 @@ from harness.slots import Slots
 from harness.strategy import Strategy
 
 Array = NDArray[np.int64]
+CAUSAL_SHARE = 1.1  # so many columns, over those needed, are worth a causal pass without a mask
 MASKED_QUERIES = 256  # go through a masked pass together; more of them look at ever more slots that they may not see (measured)
 
 
@@ -134,23 +135,25 @@ class CausalBackbone(Backbone):
 class _Part:
     """Some columns of a pass as rows of queries (B, Q), those rows alone that are fed; behind a row's cells stands padding.
 
-    holds (N,): which of the pass's cells. fresh: all rows begin here, so that they meet nothing but themselves, and a plain
-    causal pass will do. keys: how many of their slots its rows attend to.
+    holds (N,): which of the pass's cells. keys: how many of their slots its rows attend to. fresh: all rows begin here, so that
+    they meet nothing but themselves. by_index: a cell's column is its place in the row, with padding where slots are held,
+    so that a plain causal pass will do, as it does for fresh rows.
     """
 
-    def __init__(self, cells: Cells, device: torch.device, columns: tuple[int, int]) -> None:
+    def __init__(self, cells: Cells, device: torch.device, columns: tuple[int, int], *, by_index: bool = False) -> None:
         layout, (first, beyond) = cells.layout, columns
         self.holds = (layout.col >= first) & (layout.col < beyond)
         self.cells = None if self.holds.all() else np.flatnonzero(self.holds)
         row, col, index, position = (self._mine(x) for x in (layout.row, layout.col - first, layout.index, layout.position))
         self.rows, at = np.unique(row, return_inverse=True)
         self.all_fed, self.device = len(self.rows) == len(layout.counts), device
+        self.fresh, self.keys = bool((index == col).all()), int(index.max()) + 1
+        col = index if by_index else col
         self.shape = (len(self.rows), int(col.max()) + 1)
         self._at = at * self.shape[1] + col
         self._where = None if len(col) == self.shape[0] * self.shape[1] else self._put(self._at)
-        self.fresh = bool((index == col).all())
+        self._causal = self.fresh or by_index
         self._alike = self.shape[1] == 1 and bool((index == index[0]).all())
-        self.keys = int(index.max()) + 1
         self._index, self.positions = index, self._put(self._square(position))
 
     def _mine(self, values: Array) -> Array:
@@ -195,7 +198,7 @@ class _Part:
         Padding looks at its row's first cell, since a row of nothing gives NaN. fused: torch's own attention takes booleans, and
         others add what they are given.
         """
-        if self.fresh or (fused and self._alike):
+        if self._causal or (fused and self._alike):
             return None
         index = self._put(self._square(self._index))
         seen = torch.arange(self.keys, device=self.device) <= index[:, None, :, None]
@@ -206,6 +209,8 @@ def _parts_of(cells: Cells, device: torch.device) -> list[_Part]:
     """A pass in parts. One will do, but where many queries meet slots behind a mask, whose half nobody sees."""
     queries = int(cells.layout.counts.max(initial=0))
     whole = _Part(cells, device, (0, queries))
+    if not whole.fresh and whole.keys <= CAUSAL_SHARE * queries:
+        return [_Part(cells, device, (0, queries), by_index=True)]
     if whole.fresh or queries <= MASKED_QUERIES:
         return [whole]
     return [_Part(cells, device, (first, first + MASKED_QUERIES)) for first in range(0, queries, MASKED_QUERIES)]

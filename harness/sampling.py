@@ -94,23 +94,24 @@ def _within(p: Tensor, order: Tensor, mass: Tensor | float) -> Tensor:
     return p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
 
 
-def likelihood(logits: Tensor, columns: NDArray[np.int64]) -> Likelihood:
-    """Of the tokens in the head's ``columns`` (n,), given logits (n, V), UNSCORED ones apart.
+def likelihood(parts: Sequence[Tensor], columns: NDArray[np.int64], without: Sequence[int] = ()) -> Likelihood:
+    """Of the tokens in the head's ``columns`` (n,), UNSCORED ones apart, given logits (n, V) in parts, one behind another.
 
-    ValueError if one of them, -1, cannot be said.
+    without: columns that are barred. ValueError if a token, -1, cannot be said.
     """
-    if (columns == UNSCORED).any():
-        scored = columns != UNSCORED
-        logits, columns = logits[: len(columns)][torch.from_numpy(scored).to(logits.device)], columns[scored]
-    if not len(columns):
-        return Likelihood(0.0, 0, True)
-    if (columns < 0).any():
+    if ((columns < 0) & (columns != UNSCORED)).any():
         raise ValueError("a continuation holds a special token that this strategy cannot say")
-    column = torch.from_numpy(columns).to(logits.device)
-    said, greedy, together = [], True, max(1, FLOATS_TOGETHER // logits.shape[1])
-    for at in range(0, len(columns), together):
-        here = column[at : at + together]
-        logp = log_probabilities(logits[at : at + len(here)])
-        said.append(logp.gather(1, here[:, None]))
-        greedy &= bool((logp.argmax(1) == here).all())
-    return Likelihood(-float(torch.cat(said).double().sum()), len(columns), greedy)
+    said, greedy, rest = list[Tensor](), True, columns
+    for logits in parts:
+        mine, rest = rest[: len(logits)], rest[len(logits) :]
+        for start in range(0, len(mine), together := max(1, FLOATS_TOGETHER // logits.shape[1])):
+            here = mine[start : start + together]
+            some, scored = logits[start : start + len(here)], here != UNSCORED
+            if not scored.all():
+                some, here = some[torch.from_numpy(scored).to(logits.device)], here[scored]
+            if len(here):
+                column = torch.from_numpy(here).to(logits.device)
+                logp = log_probabilities(barred(some, without))
+                said.append(logp.gather(1, column[:, None]))
+                greedy = greedy and bool((logp.argmax(1) == column).all())  # mostly the first tokens settle it
+    return Likelihood(-float(torch.cat(said).double().sum()), sum(map(len, said)), greedy) if said else Likelihood(0.0, 0, True)

@@ -22,7 +22,7 @@ from harness.instant import Instant
 from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
 from harness.problem import ACCESS, ROLES, Text
 from harness.rows import Feed, Manner
-from harness.sampling import UNSCORED, barred, likelihood
+from harness.sampling import UNSCORED, likelihood
 from harness.stream import cropped, encode
 from harness.trace import TraceLog
 from harness.wants import Likelihood, OutOfBudget, Row, Step
@@ -208,9 +208,9 @@ class Session:
         feeds = [f.without_last() for f in whole if len(f.ids) > 1]
 
         def result(every: dict[int, torch.Tensor]) -> list[Likelihood]:
-            logits = [torch.cat([head[r], *([every[r]] if r in every else [])]) for r in rows]
+            parts = [(head[r], every[r]) if r in every else (head[r],) for r in rows]
             self._give_up(fiber.live, want.row, others)
-            return [likelihood(barred(x, without), columns[r]) for x, r in zip(logits, rows, strict=True)]
+            return [likelihood(logits, columns[r], without) for logits, r in zip(parts, rows, strict=True)]
 
         if not feeds:
             return result({})

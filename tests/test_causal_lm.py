@@ -114,12 +114,32 @@ def test_one_token_a_row_is_one_query(llama: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("kind", ["llama", "gptj, eager only"])
 def test_a_long_masked_pass_goes_by_parts(kind: str, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(causal_lm, "MASKED_QUERIES", 4)
+    monkeypatch.setattr(causal_lm, "CAUSAL_SHARE", 0.0)
     decoder, rows = decoding(folders[kind], 3)
     texts = random_rows((23, 8, 15), seed=3)
     first, _ = decoder.feed([feed(row, ids[:2]) for row, ids in zip(rows, texts, strict=True)])
     rest, _ = decoder.feed([feed(row, ids[2:], 2) for row, ids in zip(rows, texts, strict=True)])
     for row, ids in zip(rows, texts, strict=True):
         assert_close(torch.cat([first[row], rest[row]]), theirs(folders[kind], ids))
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt", "gptj, eager only"])
+def test_a_long_text_behind_short_ones_needs_no_mask(kind: str, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are places then, with padding where a row holds cells already: one, two or none of them here."""
+    decoder, rows = decoding(folders[kind], 4)
+    texts, held = random_rows((31, 12, 30, 29), seed=8), (1, 2, 0, 1)
+    for row, ids, count in zip(rows, texts, held, strict=True):
+        if count:
+            decoder.feed([feed(row, ids[:count])])
+    masks = []
+    own = causal_lm._Part.mask
+    monkeypatch.setattr(causal_lm._Part, "mask", lambda self, **given: masks.append(own(self, **given)) or masks[-1])
+    every, _ = decoder.feed([feed(row, ids[n:], n) for row, ids, n in zip(rows, texts, held, strict=True)])
+    assert masks == [None] and all(every[row].shape[0] == len(ids) - n for row, ids, n in zip(rows, texts, held, strict=True))
+    for row, ids, count in zip(rows, texts, held, strict=True):
+        assert_close(every[row], theirs(folders[kind], ids)[count:])
+        more, _ = decoder.feed([feed(row, [5], len(ids))])  # and what is kept in slots is theirs too
+        assert_close(more[row], theirs(folders[kind], [*ids, 5])[-1:])
 
 
 def test_forks_rewinds_and_drops(llama: str) -> None:

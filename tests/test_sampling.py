@@ -303,3 +303,27 @@ def test_branches_of_one_token_are_not_taken_for_one_row():
 def test_bad_settings_are_one_line(field, value, legal):
     with pytest.raises(ValueError, match=rf"^strategy\.{field}: expected {legal}.*, got {value}$"):
         build(registry.find("strategy", "sampling"), {field: value}, prefix="strategy")
+
+
+# Likelihoods
+
+
+@pytest.mark.parametrize("together", [1, 40, 1 << 17])
+def test_a_likelihood_is_the_same_in_parts(together, monkeypatch):
+    """However its logits come and are cut; tokens that are not scored, and columns that are barred, are left out."""
+    monkeypatch.setattr(sampling, "FLOATS_TOGETHER", together)
+    logits, columns = torch.randn(9, 12, generator=torch.Generator().manual_seed(0)), np.arange(9)
+    columns[[2, 3]] = sampling.UNSCORED
+    kept = [i for i in range(9) if i not in (2, 3)]
+    free = logits[kept].clone()
+    free[:, [10, 11]] = -torch.inf
+    logp = torch.log_softmax(free, -1)
+    nats = -float(logp.gather(1, torch.from_numpy(columns[kept])[:, None]).double().sum())
+    for parts in ([logits], [logits[:1], logits[1:]], [logits[:4], logits[4:7], logits[7:]]):
+        found = sampling.likelihood(parts, columns, (10, 11))
+        assert (found.nats, found.tokens, found.greedy) == (nats, 7, False)
+        best_ones = np.where(columns < 0, columns, logits[:, :10].argmax(1).numpy())
+        assert sampling.likelihood(parts, best_ones, (10, 11)).greedy
+    assert sampling.likelihood([logits], np.full(9, sampling.UNSCORED)) == sampling.Likelihood(0.0, 0, True)
+    with pytest.raises(ValueError, match="a special token that this strategy cannot say"):
+        sampling.likelihood([logits], np.array([1, -1]))
