@@ -58,6 +58,8 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
 def _suggest(out: Console, spec: RunSpec, baseline: RunSpec) -> None:
     """Name the command that makes the run beside this one."""
     partner = baseline
+    if spec == baseline and not spec.train.flops:
+        return  # nothing is taught here, so what must be taught is no partner
     if spec == baseline:
         partner = dataclasses.replace(spec, strategy=make_spec(strategy=default("partner"), task=default("task")).strategy)
     out.print(f"To compare, run: {command_line(partner)}", soft_wrap=True)
