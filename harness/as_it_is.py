@@ -21,7 +21,7 @@ from harness.causal_lm import CausalBackbone, Shape
 from harness.decoder import Decoder
 from harness.defaults import default
 from harness.meter import Price
-from harness.pretrained import local_path, told_in_a_line
+from harness.pretrained import check_rows, local_path, told_in_a_line
 from harness.rows import Feed
 from harness.spec import ModelSpec
 from harness.strategy import Strategy
@@ -40,11 +40,7 @@ def load_as_it_is(spec: ModelSpec, kind: str, *, strategy: Strategy, alphabet: A
     model = _loaded(path, kind)
     config = model.config.get_text_config()
     rows = model.get_input_embeddings().num_embeddings
-    if rows != alphabet.core_size:
-        raise ValueError(
-            f"model.path: {path} has {rows} tokens, the alphabet {alphabet.spec!r} has {alphabet.core_size}; choose the alphabet "
-            "that the model was trained with"
-        )
+    check_rows(path, rows, alphabet)
     context = _context_tokens(spec, config)
     ids = np.random.default_rng(0).integers(0, rows, min(TEST_TOKENS, context))
     try:

@@ -40,12 +40,12 @@ class Elsewhere(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A model as it is asked. run: the folder of the run that it comes from, if it is one of ours; thought_tokens: the most that
+    """A model as it is asked. results: the folder that its run lies in, if it is one of ours; thought_tokens: the most that
     worked lines may take before a continuation."""
 
     spec: RunSpec
     backbone: Backbone
-    run: Path | None
+    results: Path | None
     thought_tokens: int
 
     def facts(self) -> dict[str, Any]:
@@ -101,12 +101,12 @@ def _of_run(folder: Path, name: str | None, task: str | None, settings: Mapping[
         raise ValueError(
             f"{'task' if task is not None else others[0]}: the run in {folder} has its own; only its asking may change"
         )
-    root = _results_root(folder)
-    spec = records.spec_of(records.read_run(folder))
+    root, record = _results_root(folder), records.read_run(folder)
+    spec = records.spec_of(record)
     if name is not None or settings:
         spec = dataclasses.replace(spec, strategy=_asked_otherwise(spec, name, settings))
-    backbone = load_spec(spec, results=root, device=device, command=records.read_run(folder)["command"])
-    return Asked(spec=spec, backbone=backbone, run=folder, thought_tokens=_lines_cap(spec))
+    backbone = load_spec(spec, results=root, device=device, command=record["command"])
+    return Asked(spec=spec, backbone=backbone, results=root, thought_tokens=_lines_cap(spec))
 
 
 def _results_root(folder: Path) -> Path:
@@ -157,6 +157,6 @@ def _of_pretrained(name: str, strategy: str | None, task: str | None, settings: 
     return Asked(
         spec=spec,
         backbone=backbone.to(torch.device(device)).eval(),
-        run=None,
+        results=None,
         thought_tokens=_lines_cap(spec) if task else THOUGHT_TOKENS,
     )

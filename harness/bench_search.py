@@ -15,7 +15,7 @@ from typing import Any
 from harness import bench_peers as peers
 from harness.backbone import Backbone
 from harness.bench_turns import medians, over, result, turns
-from harness.evaluate import referee_of
+from harness.examination import referee_of
 from harness.plugin_spec import make_strategy
 from harness.problem import Problem
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session

@@ -6,19 +6,20 @@ Knows the shape of lm-eval's requests and nothing of its library, so that record
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.jobs import Job, Outcome
 from harness.lines import ledger_json
-from harness.meter import CLASSES, Ledger
+from harness.meter import CLASSES, summed
 from harness.plugin_spec import plugin_json
 from harness.problem import Question
 from harness.requests import Asker, Going, Place, total
 from harness.responses import Response, arguments_key, request_key
-from harness.spec import RunSpec
-from harness.wants import Sampler
+from harness.spec import RunSpec, canonical
+from harness.wants import Likelihood, Sampler
 
 OURS = "thinking_harness"  # the column of a document that holds what its question is to our own task
 DRAWS = ("temperature", "top_k", "top_p", "min_p")
@@ -45,7 +46,7 @@ def own_question(document: Mapping[str, Any], context: str, spec: RunSpec) -> Qu
     if OURS not in document:
         return None
     facts = json.loads(document[OURS])
-    if facts["task"] != json.loads(json.dumps(plugin_json(spec.task))) or context != facts["text"]:
+    if context != facts["text"] or canonical(facts["task"]) != canonical(plugin_json(spec.task)):
         return None
     return Question(facts["id"], facts["text"], facts["answer_cap_tokens"], facts["lines_cap_tokens"])
 
@@ -67,13 +68,21 @@ class Work:
 
     def response(self, asker: Asker) -> Response:
         """What is kept, when all jobs are done."""
-        outcomes = [self.outcomes[job.name] for job in self.jobs]
-        cost = {"ledger": summed([outcome.ledger for outcome in outcomes]), "arguments": [arguments_key(*a) for a in self.asked]}
+        ledger = ledger_json(summed(self.outcomes[job.name].ledger for job in self.jobs))
+        return {**self.found(asker), "ledger": ledger, "arguments": [arguments_key(*a) for a in self.asked]}
+
+    def found(self, asker: Asker) -> Response:
+        """What came of the jobs, without their cost."""
         if self.places is None:
-            said = asker.said(outcomes[0])
-            return {"text": said.text, "raw": said.raw, "unclosed": said.unclosed, **cost}
-        found = [total([outcomes[job].value[entry] for job, entry in parts]) for parts in self.places]
-        return {"likelihoods": [[x.nats, x.greedy] for x in found], **cost}
+            said = asker.said(self.outcomes[self.jobs[0].name])
+            return {"text": said.text, "raw": said.raw, "unclosed": said.unclosed}
+        return {"likelihoods": [[x.nats, x.greedy] for x in map(self.likelihood, range(len(self.places)))]}
+
+    def likelihood(self, at: int) -> Likelihood:
+        """Of the ``at``-th request's continuation or text."""
+        assert self.places is not None
+        values = [self.outcomes[job.name].value for job in self.jobs]
+        return total([values[job][entry] for job, entry in self.places[at]])
 
     def answers(self, response: Response) -> list[tuple[tuple[Any, ...], Any]]:
         """The arguments of the requests and their answers in lm-eval's form."""
@@ -112,13 +121,15 @@ def rolling(asker: Asker, request: Any) -> Work:
     return Work(request.task_name, frozenset({request.doc_id}), key, jobs, [request.args], places)
 
 
-def summed(ledgers: Iterable[Ledger]) -> dict[str, Any]:
-    """Ledgers of jobs that belong together, as the record holds one."""
-    every = [ledger_json(ledger) for ledger in ledgers]
-    flops = {name: sum(one["flops"][name] for one in every) for name in CLASSES}
-    names = ("serial_passes", "text_tokens", "woven_tokens")
-    peak = max((one["kv_bytes"] for one in every), default=0)
-    return {"flops": flops} | {name: sum(one[name] for one in every) for name in names} | {"kv_bytes": peak}
+def draws(requests: Iterable[Any]) -> list[int]:
+    """Of requests to go on, in order: which draw each is, since the same one once more is another sample."""
+    seen: Counter[str] = Counter()
+    found = []
+    for request in requests:
+        key = request_key(*request.args)
+        found.append(seen[key])
+        seen[key] += 1
+    return found
 
 
 class Costs:
@@ -133,9 +144,7 @@ class Costs:
         """Works of one task. made: the keys of those whose answers were not there yet."""
         task = works[0].task
         self._documents.setdefault(task, set()).update(*(w.documents for w in works))
-        once = {
-            (work.documents, work.key): r["ledger"] for work, r in zip(works, responses, strict=True)
-        }  # greedy repeats are one
+        once = {(w.documents, w.key): r["ledger"] for w, r in zip(works, responses, strict=True)}  # greedy repeats are one
         self._ledgers.setdefault(task, []).extend(once.values())
         before_s, before = self._made.setdefault(task, (0.0, set()))
         self._made[task] = before_s + seconds, before.union(*(w.documents for w in works if w.key in made))

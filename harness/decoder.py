@@ -31,16 +31,24 @@ _CLASS_OF_ROLE = np.array([{"prompt": PREFILL, "thought": THINK, "answer": ANSWE
 
 
 class Decoder(LiveRows):
-    """Live rows that are fed, the ``accounts`` that pay, and the ``log`` of all cells."""
+    """Live rows that are fed, the ``accounts`` that pay, and the ``log`` of all cells, unless nothing is to be traced."""
 
-    def __init__(self, backbone: Backbone, *, reference_layers: int, bounded: bool = False, keep_states: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        reference_layers: int,
+        bounded: bool = False,
+        keep_states: bool = False,
+        traced: bool = True,
+    ) -> None:
         super().__init__(backbone, bounded=bounded, keep_states=keep_states)
         self.strategy, self.alphabet, self.reference_layers = backbone.strategy, backbone.alphabet, reference_layers
         self._weaves = type(self.strategy).weave is not Strategy.weave
         self._sees = type(self.strategy).sight is not Strategy.sight
         self._most = cells_per_token(self.strategy)
         self._shape = Shape(self._most, backbone.heads, backbone.outputs)
-        self.accounts, self.log = Accounts(), TraceLog()
+        self.accounts, self.log = Accounts(), TraceLog(kept=traced)
         self._turns = 0
 
     def owes(self, row: int) -> bool:

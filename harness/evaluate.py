@@ -12,23 +12,11 @@ from pathlib import Path
 
 from harness import storage
 from harness.backbone import Backbone
-from harness.examination import (
-    Examination,
-    asked_problems,
-    gold_text,
-    library_of,
-    of_documents,
-    of_questions,
-    oracle_of,
-    referee_of,
-    sizes_of,
-)
+from harness.examination import Examination, asked_problems, of_documents, of_questions, sizes_of
 from harness.inquiries import of_requests
 from harness.lines import Line, trace_line, written
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.spec import RunSpec
-
-__all__ = ["Examination", "asked_problems", "evaluate", "gold_text", "library_of", "oracle_of", "referee_of", "sizes_of"]
 
 FLUSH_LINES = 64
 LINES, TRACES = "problems.jsonl", "traces.jsonl"
@@ -71,9 +59,9 @@ def evaluate(
 
 
 def _examination(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Examination:
-    sizes = sizes_of(backbone, bounded=bounded)
     if spec.task.kind == "requests":
         return of_requests(spec, backbone, bounded=bounded)
+    sizes = sizes_of(backbone, bounded=bounded)
     if spec.task.kind == "documents":
         documents = list(spec.task.documents(spec.infer.split))[: spec.infer.problems]
         return of_documents(spec, backbone, documents, sizes)

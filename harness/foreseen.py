@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.alphabet import Alphabet
 from harness.documents import rolling_windows
-from harness.evaluate import asked_problems, gold_text
+from harness.examination import asked_problems, gold_text
 from harness.inquiry_costs import request_costs
 from harness.meter import Price
 from harness.problem import Problem

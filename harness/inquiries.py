@@ -7,20 +7,19 @@ and lines; knows nothing of its library, and not what a metric means.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 from harness.backbone import Backbone
-from harness.bridged import Work, going_of, rolling, saying, scoring
+from harness.bridged import Work, draws, going_of, rolling, saying, scoring
 from harness.decoder import cells_per_token
 from harness.examination import Examination, conventions_of
 from harness.jobs import Job, Outcome
 from harness.lines import Line, ended_json, joined_json
 from harness.problem import Answer, Question, Tokens
-from harness.requests import Asker, total
-from harness.responses import request_key
+from harness.requests import Asker
 from harness.spec import RunSpec
 from harness.stream import encode
 from harness.summary import mean_of
@@ -28,7 +27,6 @@ from harness.task import Inquiry
 from harness.wants import Judge, Likelihood
 
 GENERATE, LIKELIHOOD = "generate_until", "loglikelihood"  # kinds of request; the third scores whole texts
-CAP_TOKENS = 256  # of an answer, where neither task nor context says less
 
 
 def asked_inquiries(spec: RunSpec) -> list[Inquiry]:
@@ -58,7 +56,7 @@ class _Sheet:
         found: list[list[Any]] = [[] for _ in range(requests)]
         for key, members in self.entries:
             work = self.works[key]
-            for (_, answer), at in zip(work.answers(work.response(asker)), members, strict=True):
+            for (_, answer), at in zip(work.answers(work.found(asker)), members, strict=True):
                 found[at].append(answer)
         return found
 
@@ -67,8 +65,7 @@ class _Sheet:
         for key, members in self.entries:
             work = self.works[key]
             if work.places is not None and request in members:
-                done = [work.outcomes[job.name].value for job in work.jobs]
-                return total([done[job][entry] for job, entry in work.places[members.index(request)]])
+                return work.likelihood(members.index(request))
         return None
 
 
@@ -78,13 +75,13 @@ class _Desk:
     def __init__(self, spec: RunSpec, backbone: Backbone, asked: Sequence[Inquiry], cells: int) -> None:
         self._spec, self._backbone, self._asked, self._cells = spec, backbone, asked, cells
         self._asker = Asker(spec, backbone, thought_tokens=spec.task.lines_cap_tokens)
-        self._cap_tokens = min(CAP_TOKENS, backbone.context_tokens // 2)
         self._samples = _samples(asked)
+        self._open: dict[int, _Sheet] = {}  # of inquiries whose jobs are under way
 
     def jobs(self, index: int) -> list[Job]:
         """All that an inquiry takes."""
         grade = self._grade(self._asked[index])
-        sheet = self._sheet(index)
+        sheet = self._open[index] = self._sheet(index)
         made = [job for work in sheet.works.values() for job in work.jobs]
         cap = math.inf if self._spec.infer.cap_flops is None else self._spec.infer.cap_flops / max(len(made), 1)
         spoken = {job.name for work in sheet.works.values() if work.places is None for job in work.jobs}
@@ -102,7 +99,7 @@ class _Desk:
         for members in _groups(inquiry.requests):
             first = inquiry.requests[members[0]]
             if first.request_type == GENERATE:
-                given = self._spec.task.generation(first.args[1], cap_tokens=self._cap_tokens)
+                given = self._spec.task.generation(first.args[1], cap_tokens=self._asker.cap_tokens)
                 work = saying(self._asker, first, going_of(given, sample=next(samples)))
             elif first.request_type == LIKELIHOOD:
                 work = scoring(self._asker, [inquiry.requests[at] for at in members])
@@ -114,7 +111,7 @@ class _Desk:
 
     def line(self, index: int, outcomes: list[Outcome]) -> Line:
         """The record's line of one inquiry."""
-        inquiry, sheet, left = self._asked[index], self._sheet(index), iter(outcomes)
+        inquiry, sheet, left = self._asked[index], self._open.pop(index), iter(outcomes)
         for work in sheet.works.values():
             work.outcomes = {job.name: next(left) for job in work.jobs}
         responses = sheet.responses(self._asker, len(inquiry.requests))
@@ -191,16 +188,9 @@ def _groups(requests: Sequence[Any]) -> list[list[int]]:
 
 def _samples(asked: Sequence[Inquiry]) -> list[list[int]]:
     """Of each inquiry's requests to go on: which draw of the same request it is, over all of them."""
-    seen: Counter[str] = Counter()
-    found = []
-    for inquiry in asked:
-        mine = []
-        for request in (r for r in inquiry.requests if r.request_type == GENERATE for _ in range(r.repeats or 1)):
-            key = request_key(*request.args)
-            mine.append(seen[key])
-            seen[key] += 1
-        found.append(mine)
-    return found
+    spoken = [[r for r in inquiry.requests if r.request_type == GENERATE for _ in range(r.repeats or 1)] for inquiry in asked]
+    numbers = iter(draws(request for mine in spoken for request in mine))
+    return [list(islice(numbers, len(mine))) for mine in spoken]
 
 
 def _most_cells(spec: RunSpec, backbone: Backbone) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness import records, storage
 from harness.backbone import Backbone
-from harness.evaluate import TRACES, evaluate, library_of, referee_of, sizes_of
+from harness.evaluate import TRACES, evaluate
+from harness.examination import library_of, referee_of, sizes_of
 from harness.learners import Reporter, Silent, learn
 from harness.lines import cells_of, ledger_json, trace_json
 from harness.problem import Answer, Question, shown

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.meter import CLASSES, Ledger
+from harness.meter import CLASSES, Ledger, summed
 from harness.problem import ACCESS, FATES, ROLES, Answer, Document, Problem, Tree
 from harness.strategy import KINDS, THOUGHT
 from harness.task import Task
 from harness.trace import FACTS, Trace
+from harness.wants import Likelihood
 
 if TYPE_CHECKING:
     from harness.jobs import Outcome
-from harness.wants import Likelihood
 
 Line = dict[str, Any]
 KIND_LETTERS, CLASS_LETTERS = "xtps", "ptasv"  # text, thought, pause, special; prefill, think, answer, score, verify
@@ -149,19 +149,13 @@ def ledger_json(ledger: Ledger) -> Line:
 
 def joined_json(outcomes: Sequence[Outcome], *, stop: str) -> Line:
     """What jobs that belong together cost, were told and noted, as the record holds it."""
-    joined = Ledger()
     notes: dict[str, list[float]] = {}
     for outcome in outcomes:
-        joined.flops += outcome.ledger.flops
-        joined.serial_passes += outcome.ledger.serial_passes
-        joined.text_tokens += outcome.ledger.text_tokens
-        joined.woven_tokens += outcome.ledger.woven_tokens
-        joined.peak_kv_bytes = max(joined.peak_kv_bytes, outcome.ledger.peak_kv_bytes)
         answered = outcome.value.notes if isinstance(outcome.value, Answer) else {}
         for name, values in (outcome.trace.notes | dict(answered)).items():
             notes.setdefault(name, []).extend(values)
     access = max((o.access for o in outcomes), key=ACCESS.index, default=ACCESS[0])
-    return {**ledger_json(joined), "stop": stop, "access": access, "notes": notes}
+    return {**ledger_json(summed(o.ledger for o in outcomes)), "stop": stop, "access": access, "notes": notes}
 
 
 def document_line(document: Document, outcomes: list[Outcome]) -> Line:

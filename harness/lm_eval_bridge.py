@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
 from harness.asked_model import Asked, load
-from harness.bridged import Costs, Work, going_of, rolling, saying, scoring
+from harness.bridged import Costs, Work, draws, going_of, rolling, saying, scoring
 from harness.locks import alone
 from harness.requests import Asker
-from harness.responses import Response, Responses, request_key
+from harness.responses import Response, Responses
 from harness.runs import compute_threads
 from harness.search import Search
 from harness.session import DEFAULT_ROWS, Session
@@ -80,16 +79,17 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             thought_tokens=thought_tokens,
             context_tokens=max_length,
         )
-        self._pretrained, self._threads = str(pretrained), threads or (self.asked.spec.threads if self.asked.run else None)
+        ours = self.asked.results
+        self._pretrained, self._threads = str(pretrained), threads or (self.asked.spec.threads if ours else None)
         self._rows = _rows(batch_size, max_batch_size)
         self._asker = Asker(self.asked.spec, self.asked.backbone, thought_tokens=self.asked.thought_tokens)
-        self._max_gen_toks = max_gen_toks or min(256, self.max_length // 2)
-        self._results = self.asked.run.resolve().parents[3] if self.asked.run else Path(results)
-        self._facts = self.asked.facts()
+        self._max_gen_toks = max_gen_toks or self._asker.cap_tokens
+        self._results, self._facts, self._costs = ours or Path(results), self.asked.facts(), Costs()
         self._key = digest(self._facts)
-        path = self._results / "responses" / f"{self._key}.jsonl" if responses else None
-        self.responses, self._costs = Responses(path, facts=self._facts), Costs()
-        self.tokenizer = None if self.asked.run else _tokenizer(self._pretrained)
+        self._path = self._results / "responses" / f"{self._key}.jsonl" if responses else None
+        with self._alone():  # opening mends a torn line, which another process may be writing
+            self.responses = Responses(self._path, facts=self._facts)
+        self.tokenizer = None if ours else _tokenizer(self._pretrained)
 
     # Facts that lm-eval asks for
 
@@ -176,12 +176,9 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """What the strategy says behind each context, without its thoughts and up to the first stop; "" if it never answers."""
-        seen: Counter[str] = Counter()
         works = []
-        for request in requests:
-            key = request_key(*request.args)  # the same request once more is another sample
-            how = going_of(normalize_gen_kwargs(request.args[1], self.max_gen_toks), sample=seen[key])
-            seen[key] += 1
+        for request, sample in zip(requests, draws(requests), strict=True):
+            how = going_of(normalize_gen_kwargs(request.args[1], self.max_gen_toks), sample=sample)
             works.append(saying(self._asker, request, how))
         return [response["text"] for response in self._answered(works, "generate_until", disable_tqdm)]
 
@@ -254,12 +251,12 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         """Nobody else appends to the same file; threads are the run's."""
         import torch
 
-        with compute_threads(self._threads or torch.get_num_threads()):
-            if self.responses.path is None:
-                yield
-            else:
-                with alone(self._results, f"responses-{self._key}"):
-                    yield
+        with compute_threads(self._threads or torch.get_num_threads()), self._alone():
+            yield
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """While nobody else is at the file of responses, if there is one."""
+        return nullcontext() if self._path is None else alone(self._results, f"responses-{self._key}")
 
 
 def _device(name: str | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import storage
-from harness.responses import arguments_key, by_arguments
+from harness.responses import Response, arguments_key, by_arguments
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
 
@@ -36,8 +36,7 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
     output = getattr(chosen, "output_path", None)
     before = set(_samples(output))
     command_line.execute(chosen)
-    for path in sorted(set(_samples(output)) - before):
-        add_traces(path)
+    add_traces(sorted(set(_samples(output)) - before))
 
 
 @contextmanager
@@ -65,14 +64,20 @@ def _samples(output: str | None) -> list[Path]:
     return sorted((root.parent if root.suffix == ".json" else root).rglob("samples_*.jsonl"))
 
 
-def add_traces(path: Path) -> None:
+def add_traces(paths: Sequence[Path]) -> None:
     """Put what was said in full, and what it cost, beside each sample's responses: key ``thinking``, an entry a request.
 
-    They come from the kept responses that the results beside the file name; without such the file stays as it is.
+    They come from the kept responses that the results beside a file name; without such the file stays as it is.
     """
-    kept = _responses_beside(path)
-    if kept is None:
-        return
+    known: dict[Path, dict[str, list[Response]]] = {}  # of many tasks the responses lie in one file
+    for path in paths:
+        file = _responses_beside(path)
+        if file is not None:
+            kept = known[file] if file in known else known.setdefault(file, by_arguments(file))
+            _add_traces(path, kept)
+
+
+def _add_traces(path: Path, kept: Mapping[str, list[Response]]) -> None:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for line in lines:
         line["thinking"] = [kept.get(arguments_key(*(each[name] for name in sorted(each))), []) for each in _asked(line)]
@@ -86,11 +91,11 @@ def _asked(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [every[name] for name in sorted(every, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def _responses_beside(path: Path) -> dict[str, list[dict[str, Any]]] | None:
-    """The kept responses of the evaluation that a file of samples belongs to."""
+def _responses_beside(path: Path) -> Path | None:
+    """The file of kept responses of the evaluation that a file of samples belongs to."""
     stamp = path.stem.rpartition("_")[2]
     for results in path.parent.glob(f"*{stamp}.json"):
         kept = json.loads(results.read_bytes()).get("config", {}).get("responses")
         if kept is not None and Path(kept).is_file():
-            return by_arguments(Path(kept))
+            return Path(kept)
     return None

@@ -9,6 +9,7 @@ that. Knows no tensors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,11 +58,6 @@ def gpt2_price(*, layers: int, width: int) -> Price:
     return Price(layers=layers, width=width, cell_flops=layers * 24 * width * width, key_flops=layers * 4 * width)
 
 
-def block_flops(*, layers: int, width: int, cells_so_far: IntArray) -> IntArray:
-    """Forward FLOPs (N,) of a GPT-2's blocks, see `Price.blocks`."""
-    return gpt2_price(layers=layers, width=width).blocks(cells_so_far)
-
-
 def head_flops(*, width: int, outputs: int) -> int:
     """Forward FLOPs of reading a head of ``outputs`` logits once."""
     return 2 * width * outputs
@@ -101,6 +97,18 @@ class Ledger:
     def by_class(self) -> dict[str, int]:
         """FLOPs of each class by its name."""
         return {name: int(flops) for name, flops in zip(CLASSES, self.flops, strict=True)}
+
+
+def summed(ledgers: Iterable[Ledger]) -> Ledger:
+    """Of jobs that belong together; the peak is the highest of theirs."""
+    total = Ledger()
+    for one in ledgers:
+        total.flops += one.flops
+        total.serial_passes += one.serial_passes
+        total.text_tokens += one.text_tokens
+        total.woven_tokens += one.woven_tokens
+        total.peak_kv_bytes = max(total.peak_kv_bytes, one.peak_kv_bytes)
+    return total
 
 
 class Bill:

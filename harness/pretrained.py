@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.fetch import Archive, cache_folder, fetched
+
+if TYPE_CHECKING:
+    from harness.alphabet import Alphabet
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 EXTRA = "pretrained"  # the optional dependencies that a conversion takes
@@ -72,6 +75,15 @@ def told_in_a_line(path: str, kind: str = "") -> Iterator[None]:
         raise ValueError(
             f"model.path: cannot load {what}: {reason}; give a folder or hub name of a causal model, or {', '.join(SHIPPED)}"
         ) from None
+
+
+def check_rows(path: str, rows: int, alphabet: Alphabet) -> None:
+    """ValueError if a model's vocabulary is not the alphabet's."""
+    if rows != alphabet.core_size:
+        raise ValueError(
+            f"model.path: {path} has {rows} tokens, the alphabet {alphabet.spec!r} has {alphabet.core_size}; choose the alphabet "
+            "that the model was trained with"
+        )
 
 
 def _convert(name: str, shipped: Shipped, folder: Path) -> None:

@@ -127,6 +127,14 @@ def closed(pieces: Sequence[str | Special], closes: Sequence[str]) -> tuple[str 
     return (*pieces[:-1], kept) if kept else tuple(pieces[:-1])
 
 
+def ended(pieces: Sequence[str | Special], closes: Sequence[str]) -> tuple[tuple[str | Special, ...], bool]:
+    """Pieces without what ends them, END or one of some strings; and whether anything does."""
+    shut = closed(pieces, closes)
+    if shut is not None:
+        return shut, True
+    return (tuple(pieces[:-1]), True) if pieces[-1:] == (END,) else (tuple(pieces), False)
+
+
 def shown(pieces: Iterable[str | Special]) -> str:
     """Pieces as people read them."""
     return "".join(p if isinstance(p, str) else p.name for p in pieces)

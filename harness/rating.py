@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.backbone import Backbone
-from harness.evaluate import library_of, oracle_of, referee_of, sizes_of
+from harness.examination import library_of, oracle_of, referee_of, sizes_of
 from harness.growing import NOTHING
 from harness.problem import END, Completion, Problem, Question
 from harness.search import Search, split_saying

@@ -7,7 +7,7 @@ charged and never scored. Knows jobs and the contract; knows nothing of lm-eval,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,16 @@ from harness.backbone import Backbone
 from harness.documents import rolling_windows
 from harness.examination import library_of, referee_of
 from harness.jobs import Job, Outcome, Referee
-from harness.problem import Answer, Completion, Piece, Question, Text, Tokens
+from harness.problem import Answer, Piece, Question, Text, Tokens
 from harness.search_wants import Canonical, Check
 from harness.seeds import derive
 from harness.spec import RunSpec
-from harness.strategy import Strategy
+from harness.strategy import Strategy, attempted
 from harness.stream import encode
-from harness.wants import Likelihood, OutOfBudget, Sampler, Solver
+from harness.wants import Likelihood, Sampler, Solver
 
 Place = tuple[int, int]  # which job, which of its values
+CAP_TOKENS = 256  # of an answer, where neither request nor context says less
 PROMPTED_TOKENS = 64  # words that a strategy may put around a question, where it does not say how much it holds
 
 
@@ -55,8 +56,9 @@ class Asker:
     """Makes jobs for one strategy on one backbone. thought_tokens: the most that worked lines may take before a continuation."""
 
     def __init__(self, spec: RunSpec, backbone: Backbone, *, thought_tokens: int) -> None:
-        self.strategy, self.spec, self.backbone, self.thought_tokens = spec.strategy, spec, backbone, thought_tokens
+        self.strategy, self.spec, self.thought_tokens = spec.strategy, spec, thought_tokens
         self.alphabet, self.context_tokens = backbone.alphabet, backbone.context_tokens
+        self.cap_tokens = min(CAP_TOKENS, self.context_tokens // 2)  # of an answer, where nobody says how long it may be
         self._examples = library_of(spec)
 
     # Going on
@@ -72,17 +74,19 @@ class Asker:
             referee = self._referee(asked)
         else:
             asked, crop, referee = question, None, referee_of(self.spec.task, question)
-        solver = _sampled(self.strategy, asked, how.sampler) if self._draws(how) else self.strategy.solve
         seed = derive(self.spec.seed, "ask", f"{asked.id}#{how.sample}" if how.sample else asked.id)
-        return replace(self._job(name, asked, referee, seed), solver=lambda: solver(asked), crop_tokens=crop)
+        return replace(self._job(name, asked, self._solver(asked, how), referee, seed), crop_tokens=crop)
 
     def _referee(self, question: Question) -> Referee:
         """Somebody else's benchmark knows which answers are alike; of a text that belongs to no task nobody does."""
         return referee_of(self.spec.task, question) if self.spec.task.kind == "requests" else _text_alone
 
-    def _draws(self, how: Going) -> bool:
-        """Whether tokens are drawn as the request says: not where the strategy has its own way of seeking answers."""
-        return how.sampler is not None and type(self.strategy).solve is Strategy.solve
+    def _solver(self, question: Question, how: Going) -> Callable[[], Solver[Any]]:
+        """Tokens are drawn as the request says, unless the strategy has its own way of seeking answers."""
+        sampler = how.sampler
+        if sampler is None or type(self.strategy).solve is not Strategy.solve:
+            return lambda: self.strategy.solve(question)
+        return lambda: attempted(self.strategy, question, sampler)
 
     def said(self, outcome: Outcome) -> Said:
         """What a job of `going_on` said."""
@@ -123,7 +127,7 @@ class Asker:
     def pairs(self, context: str, continuations: Sequence[str]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """Token ids of a context and of continuations, as lm-eval cuts them: both are encoded together, the context's last blanks
         belong to the continuation; an empty context is end of text."""
-        bare = context.rstrip() if context.strip() else ""
+        bare = context.rstrip()
         blanks = context[len(bare) :]
         ids = tuple(self.alphabet.encode(bare).tolist()) if bare else ()
         found = [tuple(self.alphabet.encode(bare + blanks + said).tolist())[len(ids) :] for said in continuations]
@@ -141,8 +145,8 @@ class Asker:
         asked = self._question(name, ids, text, max(map(len, continuations), default=1))
         texts: tuple[Text, ...] = tuple((Piece(Tokens(tuple(said)), "answer", True),) for said in continuations)
         seed = derive(self.spec.seed, "ask", repr(asked.text))  # of the context alone: choices are told the same thoughts
-        job = self._job(name, asked, _text_alone, seed)
-        return replace(job, solver=lambda: self.strategy.score(asked, texts), rows=max(job.rows, len(texts)))
+        job = self._job(name, asked, lambda: self.strategy.score(asked, texts), _text_alone, seed)
+        return replace(job, rows=max(job.rows, len(texts)))
 
     # What both share
 
@@ -167,30 +171,15 @@ class Asker:
         assert isinstance(question.text, Tokens)
         return self._reserve(question) + int((prompt < self.alphabet.sayable_end).sum()) - len(question.text.ids)
 
-    def _job(self, name: str, question: Question, referee: Referee, seed: int) -> Job:
+    def _job(self, name: str, question: Question, solver: Callable[[], Solver[Any]], referee: Referee, seed: int) -> Job:
         rows = self.strategy.holding(question).rows
-        return Job(name, lambda: self.strategy.solve(question), seed, math.inf, None, self._examples, referee, rows)
+        return Job(name, solver, seed, math.inf, None, self._examples, referee, rows)
 
 
 def total(likelihoods: Sequence[Likelihood]) -> Likelihood:
     """Of consecutive stretches of one text; of none: certain."""
     nats, tokens = math.fsum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
     return Likelihood(nats, tokens, all(x.greedy for x in likelihoods))
-
-
-def _sampled(strategy: Strategy, question: Question, sampler: Sampler | None) -> Any:
-    """A solver of one drawn attempt."""
-    assert sampler is not None
-
-    def solver(asked: Question) -> Solver[Answer]:
-        try:
-            row = yield from strategy.start(asked)
-            completion = yield from strategy.attempt(asked, row, sampler)
-        except OutOfBudget:
-            completion = Completion((), (), 0.0, "budget")
-        return Answer(strategy.read(completion), completion)
-
-    return solver
 
 
 def _text_alone(want: Any) -> Any:

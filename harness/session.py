@@ -24,7 +24,6 @@ from harness.problem import ACCESS, ROLES, Text
 from harness.rows import Feed, Manner
 from harness.sampling import UNSCORED, likelihood
 from harness.stream import cropped, encode
-from harness.trace import TraceLog
 from harness.wants import Likelihood, OutOfBudget, Row, Step
 from harness.writers import Writers
 
@@ -53,8 +52,7 @@ class Session:
         self._backbone, self._alphabet = backbone, backbone.alphabet
         reference = reference_layers or backbone.layers
         bounded = max_kv_bytes is not None
-        self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states)
-        self._decoder.log = TraceLog(kept=traced)
+        self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states, traced=traced)
         slots = self._decoder.slots
         self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=slots.bytes_per_cell)
         self._context = backbone.context_tokens

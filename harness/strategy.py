@@ -28,8 +28,21 @@ if TYPE_CHECKING:
     from harness.task import Task
 
 __all__ = [
-    "KINDS", "NOTHING", "PAUSE", "SPECIAL", "TEXT", "THOUGHT", "IntArray", "Sight", "Strategy", "View", "Woven", "plain_weave",
-    "setting", "think_aloud",
+    "KINDS",
+    "NOTHING",
+    "PAUSE",
+    "SPECIAL",
+    "TEXT",
+    "THOUGHT",
+    "IntArray",
+    "Sight",
+    "Strategy",
+    "View",
+    "Woven",
+    "attempted",
+    "plain_weave",
+    "setting",
+    "think_aloud",
 ]  # fmt: skip
 
 
@@ -39,6 +52,16 @@ def think_aloud(row: Row, mark: Special, cap_tokens: int, sampler: Sampler) -> S
     if lines.stopped_by != mark:
         row = yield Extend(row, (Piece(mark, "thought"),))
     return row
+
+
+def attempted(strategy: Strategy, question: Question, sampler: Sampler) -> Solver[Answer]:
+    """The answer of one attempt; none if the budget ends before anything is said."""
+    try:
+        row = yield from strategy.start(question)
+        completion = yield from strategy.attempt(question, row, sampler)
+    except OutOfBudget:
+        completion = Completion((), (), 0.0, "budget")
+    return Answer(strategy.read(completion), completion)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +200,8 @@ class Strategy:
         return completion
 
     def solve(self, question: Question) -> Solver[Answer]:
-        """One answer: by default a greedy attempt; none if the budget ends before anything is said."""
-        try:
-            row = yield from self.start(question)
-            completion = yield from self.attempt(question, row, GREEDY)
-        except OutOfBudget:
-            completion = Completion((), (), 0.0, "budget")
-        return Answer(self.read(completion), completion)
+        """One answer: by default a greedy attempt."""
+        return (yield from attempted(self, question, GREEDY))
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """Log-likelihood of each continuation after thinking."""

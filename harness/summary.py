@@ -47,9 +47,8 @@ def _of_documents(counted: Sequence[Line], outputs: int) -> dict[str, Line]:
 
 
 def _of_questions(counted: Sequence[Line], outputs: int) -> dict[str, Line]:
-    accuracy = share([x["score"] for x in counted], [x["weight"] for x in counted])
     return {
-        "accuracy": _metric(accuracy, len(counted), floor(counted)),
+        "accuracy": _metric(_share_of(counted), len(counted), floor(counted)),
         "answer_nats_per_token": _metric(_nats(counted), len(counted), math.log(outputs)),
     }
 

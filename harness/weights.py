@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.meter import Price, gpt2_price
-from harness.pretrained import local_path, told_in_a_line
+from harness.pretrained import check_rows, local_path, told_in_a_line
 from harness.seeds import derive
 from harness.spec import DIRECT_BASELINE, ModelSpec, RunSpec
 from harness.strategy import Strategy
@@ -105,11 +105,7 @@ def _pretrained(path: str, alphabet: Alphabet) -> Any:
         model, loaded = load(place, output_loading_info=True, dtype=torch.float32, **drops)
     if loaded["missing_keys"]:
         raise ValueError(f"model.path: {path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
-    if model.config.vocab_size != alphabet.core_size:
-        raise ValueError(
-            f"model.path: {path} has {model.config.vocab_size} tokens, the alphabet {alphabet.spec!r} has "
-            f"{alphabet.core_size}; choose the alphabet that the model was trained with"
-        )
+    check_rows(path, model.config.vocab_size, alphabet)
     return model
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.problem import BOT, END, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens, closed
+from harness.problem import BOT, END, EOT, THOUGHTS, Completion, Piece, Special, Text, Tokens, ended
 from harness.strategy import PAUSE
 from harness.wants import (
     Extend,
@@ -107,7 +107,7 @@ class Spans:
         the completion: the trace holds them.
         """
         ids: list[int] = []
-        nats, stop, shut = 0.0, "cap", None
+        nats, stop = 0.0, "cap"
         try:
             while len(ids) < said.cap_tokens:
                 thoughts = yield from self.think(row, following=1, forced=False)
@@ -118,18 +118,16 @@ class Spans:
                     break
                 ids, nats = [*ids, *token.ids], nats + token.logprob_nats
                 yield Note("thoughts", (thoughts,))
-                shut = closed((yield Spell(ids)), said.closes) if said.closes else None
-                if token.stop == "end" or shut is not None or (said.cap_ends and len(ids) == said.cap_tokens):
+                shut = bool(said.closes) and ended((yield Spell(ids)), said.closes)[1]
+                if token.stop == "end" or shut or (said.cap_ends and len(ids) == said.cap_tokens):
                     stop = "end"
                     break
                 if len(ids) < said.cap_tokens:
                     yield Extend(row, (Piece(Tokens(token.ids), "answer"),))
         except OutOfBudget:
             stop = "budget"
-        pieces = yield Spell(ids)
-        ended = shut is not None or pieces[-1:] == (END,)
-        whole = shut if shut is not None else pieces[:-1] if ended else pieces
-        return Completion(whole, tuple(ids), nats, stop, END if ended else None)
+        whole, over = ended((yield Spell(ids)), said.closes)
+        return Completion(whole, tuple(ids), nats, stop, END if over else None)
 
     def likelihood(self, row: Row, text: Text) -> Solver[Likelihood]:
         """Of a text's tokens given greedy spans: each among the text tokens alone, thinking before it from what stands before."""

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from harness.growing import STOPS, Growing
-from harness.problem import END, Answer, Completion, Piece, Question, Tokens, closed
+from harness.problem import END, Answer, Completion, Piece, Question, Tokens, closed, ended
 from harness.search import Search, split_saying
 from harness.search_wants import Spent
 from harness.strategy import setting
@@ -122,14 +122,11 @@ def _greedy_from(row: Row, token: int, nats: float, margin: float, saying: Sayin
     except OutOfBudget:
         stop = "budget"
     pieces = yield Spell(ids)
-    shut = closed(pieces, saying.closes) if role == "answer" else None
-    ended = pieces[-1] == END
+    whole, over = ended(pieces, saying.closes if role == "answer" else ())
     tree.nodes[number].said, tree.nodes[number].flops = "".join(map(str, pieces)), (yield Spent((row,)))[0]
     yield Drop(row)
-    margins = (margins[:-1] if ended else margins)[answered:]
-    whole = shut if shut is not None else pieces[:-1] if ended else pieces
-    ended |= shut is not None
-    if ended or (saying.cap_ends and role == "answer" and stop == "cap"):
+    margins = (margins[:-1] if pieces[-1] == END else margins)[answered:]
+    if over or (saying.cap_ends and role == "answer" and stop == "cap"):
         stop = "end"
-    said = Completion(whole, tuple(ids), total_nats, stop, END if ended else None)
+    said = Completion(whole, tuple(ids), total_nats, stop, END if over else None)
     return said, fmean(margins) if margins else 0.0

@@ -11,7 +11,7 @@ from support import Pages, Toy, seen, strategy, tiny
 
 from harness.admission import Admission
 from harness.decoder import Decoder
-from harness.evaluate import referee_of, sizes_of
+from harness.examination import referee_of, sizes_of
 from harness.problem import Piece, Question, Tokens
 from harness.search import Search
 from harness.session import Job, Session

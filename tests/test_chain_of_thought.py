@@ -14,7 +14,7 @@ from support import ask, scripted, strategy, tiny
 
 from harness import registry
 from harness.alphabet import make_alphabet
-from harness.evaluate import gold_text, library_of, oracle_of
+from harness.examination import gold_text, library_of, oracle_of
 from harness.meter import CLASSES
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Question
 from harness.session import Job

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import records
-from harness.meter import block_flops, gpt2_price, head_flops, other_conventions
+from harness.meter import gpt2_price, head_flops, other_conventions
 from harness.runs import run
 from harness.spec import make_spec
 
@@ -32,7 +32,7 @@ def test_by_hand(lengths: list[int], data: st.DataObject) -> None:
     index = np.concatenate([np.arange(n) for n in lengths])
     row = np.repeat(np.arange(len(lengths)), lengths)
     read = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(index), max_size=len(index))))
-    blocks = int(block_flops(layers=3, width=8, cells_so_far=index + 1).sum())
+    blocks = int(gpt2_price(layers=3, width=8).blocks(index + 1).sum())
     total = blocks + int(read.sum()) * head_flops(width=8, outputs=5)
     found = other_conventions(total, index=index, row=row, read=read, price=gpt2_price(layers=3, width=8), outputs=5)
     assert found["non_embedding"] == blocks

@@ -9,7 +9,7 @@ from support import DIGITS, Toy, ask, batch_of, jobs_of, seen, strategy, tiny
 
 from harness import make_spec, run
 from harness.alphabet import make_alphabet
-from harness.meter import block_flops
+from harness.meter import gpt2_price
 from harness.problem import END, SEP, THOUGHTS, Key, Problem, Question
 from harness.strategy import PAUSE
 from harness.weights import state_of
@@ -97,7 +97,7 @@ def test_fillers_and_what_ends_them_are_paid_for_as_thinking(made_of):
     backbone = tiny(how, alphabet=ALPHABET)
     (outcome,) = ask(backbone, jobs_of(how, [SUM])).values()
     found = outcome.ledger.by_class()
-    blocks = [block_flops(layers=2, width=16, cells_so_far=np.arange(a, b)).sum() for a, b in ((1, 7), (7, 13))]
+    blocks = [gpt2_price(layers=2, width=16).blocks(np.arange(a, b)).sum() for a, b in ((1, 7), (7, 13))]
     assert found["prefill"] == blocks[0] and found["think"] == blocks[1] + 2 * backbone.width * backbone.outputs
     assert outcome.ledger.woven_tokens == (5 if made_of == "pause" else 0)
     assert sum(cell[1] == PAUSE for cell in outcome.trace.cells) == outcome.ledger.woven_tokens

@@ -9,9 +9,9 @@ import pytest
 import torch
 from support import CPU, Toy, ask, batch_of, digits, jobs_of, random_texts, seen, strategy, tiny
 
-from harness.evaluate import gold_text
+from harness.examination import gold_text
 from harness.feed import Feed
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.session import Job
 from harness.spec import make_spec
 from harness.stability import bit_stable
@@ -97,7 +97,7 @@ def test_one_loop_answers_as_direct(how):
 
 def forward_flops(index):
     """Of the blocks, once."""
-    return int(block_flops(layers=L, width=D, cells_so_far=np.asarray(index) + 1).sum())
+    return int(gpt2_price(layers=L, width=D).blocks(np.asarray(index) + 1).sum())
 
 
 @pytest.mark.parametrize(("loops", "learning"), [(1, None), (3, None), (3, 1), (5, 2), (2, 7)])

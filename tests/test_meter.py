@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.decoder import Decoder
 from harness.feed import Feed as Lessons
 from harness.feed import direct_flops
-from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, Ledger, Price, block_flops, gpt2_price, head_flops
+from harness.meter import ANSWER, CLASSES, PREFILL, SCORE, THINK, Bill, Ledger, Price, gpt2_price, head_flops
 from harness.problem import END, SEP, Piece
 from harness.rows import Feed
 from harness.session import Job
@@ -57,7 +57,7 @@ def counted(function):
 
 def test_the_formula():
     cells = np.array([1, 2, 7])
-    assert block_flops(layers=3, width=8, cells_so_far=cells).tolist() == [3 * (24 * 64 + 32 * c) for c in (1, 2, 7)]
+    assert gpt2_price(layers=3, width=8).blocks(cells).tolist() == [3 * (24 * 64 + 32 * c) for c in (1, 2, 7)]
     assert head_flops(width=8, outputs=11) == 2 * 8 * 11
 
 

@@ -11,7 +11,7 @@ from support import CPU, Toy, ask, batch_of, digits, jobs_of, seen, strategy, ti
 
 from harness.export import sliced_model
 from harness.feed import make_batch
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.problem import Piece, Tokens
 from harness.spec import make_spec
 from harness.stream import encode
@@ -91,7 +91,7 @@ def test_the_loss_is_the_sum_over_heads(ahead):
 @pytest.mark.parametrize("ahead", [1, 2, 4])
 def test_extra_heads_are_charged_in_training(ahead):
     _, cells, _ = updated(strategy("multi_token", ahead=ahead))
-    blocks = int(block_flops(layers=L, width=D, cells_so_far=cells.layout.index + 1).sum())
+    blocks = int(gpt2_price(layers=L, width=D).blocks(cells.layout.index + 1).sum())
     head, foresees = head_flops(width=D, outputs=V), sum(len(ahead_by_hand(MIXED, a)) for a in range(2, ahead + 1))
     forward = blocks + head * len(cells.targets) + (head + 2 * 2 * D * D) * foresees
     assert cells.bill.total_flops == 3 * forward and (foresees > 0) == (ahead > 1)

@@ -12,7 +12,7 @@ from harness.checks import model as checks
 from harness.checks.context import Context
 from harness.checks.outsider import Sums
 from harness.feed import Feed
-from harness.meter import block_flops
+from harness.meter import gpt2_price
 from harness.problem import THOUGHTS, Key, Problem, Question
 from harness.spec import TrainSpec
 from harness.strategy import PAUSE
@@ -125,8 +125,8 @@ def test_each_flop_of_a_pause_is_thinking(place, count):
     head = 2 * backbone.width * backbone.outputs
     read = {"think": head if count else 0, "prefill": 0 if count else head}
     blocks = {
-        "think": block_flops(layers=2, width=16, cells_so_far=cells),
-        "prefill": block_flops(layers=2, width=16, cells_so_far=np.arange(1, 7)),
+        "think": gpt2_price(layers=2, width=16).blocks(cells),
+        "prefill": gpt2_price(layers=2, width=16).blocks(np.arange(1, 7)),
     }
     found = paused.ledger.by_class()
     assert {name: found[name] for name in blocks} == {name: int(x.sum()) + read[name] for name, x in blocks.items()}

@@ -11,7 +11,7 @@ from support import ask, scripted, strategy, tiny
 from harness.alphabet import make_alphabet
 from harness.checks import context
 from harness.checks.runner import Bench
-from harness.evaluate import oracle_of
+from harness.examination import oracle_of
 from harness.meter import CLASSES
 from harness.problem import Completion, Key, Problem, Question
 from harness.session import Job

@@ -13,7 +13,7 @@ from support import Toy, ask, digits, jobs_of, seen, strategy, tiny, without_pad
 
 from harness import registry
 from harness.decoder import Decoder
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.problem import END, ROLES, SEP, THOUGHTS, Answer, Piece, Tokens
 from harness.rows import Feed
 from harness.sampling import choose, log_probabilities, truncated
@@ -525,7 +525,7 @@ def by_name(outcomes, problems):
 
 
 def cost(backbone, cells, reads):
-    blocks = block_flops(layers=backbone.layers, width=backbone.width, cells_so_far=np.arange(1, cells + 1)).sum()
+    blocks = gpt2_price(layers=backbone.layers, width=backbone.width).blocks(np.arange(1, cells + 1)).sum()
     return int(blocks) + reads * head_flops(width=backbone.width, outputs=backbone.outputs)
 
 

@@ -11,7 +11,7 @@ import torch
 from support import Toy, ask, digits, jobs_of, seen, strategy, tiny
 
 from harness.alphabet import make_alphabet
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.problem import BOT, EOT, THOUGHTS, Piece, Question, Tokens
 from harness.session import Job, Session
 from harness.wants import Sampler
@@ -99,7 +99,7 @@ def test_every_cell_is_paid_for_by_formula(mode, one_shot):
 
         def feed(kind, cells, reads, unit=unit, flops=flops):
             nonlocal held
-            flops[kind] += int(block_flops(cells_so_far=np.arange(held + 1, held + cells + 1), **unit).sum())
+            flops[kind] += int(gpt2_price(**unit).blocks(np.arange(held + 1, held + cells + 1)).sum())
             flops[kind] += reads * head_flops(width=backbone.width, outputs=backbone.outputs)
             held += cells
 

@@ -12,7 +12,7 @@ from support import CPU, RandomTokens, Toy, batch_of, states_and_inputs, strateg
 
 from harness.alphabet import make_alphabet
 from harness.feed import Feed, Look
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.problem import BOT, EOT, THOUGHTS, Piece, Tokens
 from harness.spec import TrainSpec
 from harness.stream import encode, tokens_of
@@ -131,7 +131,7 @@ def test_low_confidence_looks_first_and_pays_for_it(tmp_path):
     assert shape_of(revised) == "x" + "".join("RRx" if u else "x" for u in unsure[:-1])
     unit = {"layers": backbone.layers, "width": backbone.width}
     reads = (len(text) - 1) * head_flops(width=backbone.width, outputs=backbone.outputs)
-    assert look.flops == int(block_flops(cells_so_far=np.arange(1, len(text)), **unit).sum()) + reads
+    assert look.flops == int(gpt2_price(**unit).blocks(np.arange(1, len(text))).sum()) + reads
     loss, _ = loss_of(how, backbone, revised)
     ids = encode([revised], backbone.alphabet).ids.tolist()
     ahead = [next(j for j in ids[at + 1 :] if j < backbone.alphabet.sayable_end) for at in range(len(ids) - 1)]

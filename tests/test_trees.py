@@ -9,9 +9,9 @@ import pytest
 from scripted import alphabet, follows
 from support import ask, seen, strategy, tiny
 
-from harness.evaluate import oracle_of, referee_of
+from harness.examination import oracle_of, referee_of
 from harness.lines import candidates_json, question_line, trace_line, tree_json
-from harness.meter import block_flops, head_flops
+from harness.meter import gpt2_price, head_flops
 from harness.problem import END, SEP, Key, Problem, Question
 from harness.session import Job
 from harness.task import Task
@@ -109,7 +109,7 @@ def test_one_state_and_one_line_are_greedy_choice(base, proposals):
 
 
 def cell(count):
-    return int(block_flops(layers=LAYERS, width=WIDTH, cells_so_far=count))
+    return int(gpt2_price(layers=LAYERS, width=WIDTH).blocks(count))
 
 
 HEAD = head_flops(width=WIDTH, outputs=len(alphabet().head_ids((SEP,))))

@@ -10,7 +10,7 @@ import pytest
 
 from harness import records
 from harness.cli import main
-from harness.evaluate import gold_text
+from harness.examination import gold_text
 from harness.foreseen import Costs, costs_of
 from harness.meter import gpt2_price
 from harness.runs import run

@@ -21,10 +21,10 @@ from support import Pages, Toy, ask, batch_of, states_and_inputs, strategy, tiny
 from harness import make_spec, rating, records, run, show_runs, storage, values
 from harness.calibration import BINS, calibration, diagram
 from harness.checks.context import with_methods
-from harness.evaluate import oracle_of
+from harness.examination import oracle_of
 from harness.inspect import ask_run, load_run, verify_run
 from harness.learners import Silent, learn
-from harness.meter import CLASSES, block_flops, head_flops
+from harness.meter import CLASSES, gpt2_price, head_flops
 from harness.problem import END, SEP, Key, Piece, Problem, Question, Tokens
 from harness.search_wants import LastState, ValueSpec
 from harness.seeds import derive
@@ -263,7 +263,7 @@ def test_the_flops_are_those_of_another_run_cell_by_cell(made):
             states += len(outcome.value) * (split == "value")
             for cell in outcome.trace.cells:
                 facts = dict(zip(FACTS, cell, strict=True))
-                blocks = block_flops(layers=LAYERS, width=WIDTH, cells_so_far=facts["index"] + 1)
+                blocks = gpt2_price(layers=LAYERS, width=WIDTH).blocks(facts["index"] + 1)
                 flops[split] += int(blocks) + facts["read"] * head_flops(width=WIDTH, outputs=backbone.outputs)
     fitting = 3 * 2 * (HIDDEN * WIDTH + HIDDEN) * states * EPOCHS
     assert record["flops"] == {"rollouts": flops["value"], "fitting": fitting, "check": flops["validation"]}

@@ -15,7 +15,7 @@ from support import ask, seen, strategy, tiny
 
 from harness import make_spec, run
 from harness.alphabet import make_alphabet
-from harness.evaluate import oracle_of, referee_of
+from harness.examination import oracle_of, referee_of
 from harness.growing import Growing
 from harness.pools import Pool, curves
 from harness.problem import END, SEP, Completion, Key, Problem, Question

@@ -21,7 +21,7 @@ from torch import Tensor
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.cells import Cells
-from harness.evaluate import library_of, oracle_of, referee_of
+from harness.examination import library_of, oracle_of, referee_of
 from harness.feed import Batch, Feed
 from harness.problem import ROLES, Piece, Problem, Question, Text, Tokens
 from harness.session import Job, Outcome, Session

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.checks.context import Context
-from harness.evaluate import oracle_of
+from harness.examination import oracle_of
 from harness.problem import Piece, Problem, Tokens
 from harness.session import Job, Outcome
 from harness.settings import hints

@@ -23,7 +23,7 @@ from harness.checks.context import (
     watched,
 )
 from harness.checks.contract import changed
-from harness.evaluate import gold_text
+from harness.examination import gold_text
 from harness.problem import END, INSERTED, SAYABLE, Answer, Piece, Question, Text, Tokens
 from harness.session import Job, Outcome
 from harness.strategy import Strategy

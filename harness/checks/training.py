@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.backbone import Backbone
 from harness.checks.context import Context, Fixed
-from harness.evaluate import gold_text
+from harness.examination import gold_text
 from harness.feed import Feed, baseline_batch, direct_flops
 from harness.meter import TRAINING_FACTOR, gpt2_price
 from harness.problem import Answer, Key, Problem, Question, Tokens

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.bridged import OURS
 from harness.plugin_spec import plugin_from_json, plugin_json
-from harness.problem import Problem
+from harness.problem import Key, Problem, Question
 from harness.registry import find
 from harness.settings import build
 from harness.task import Task
@@ -91,8 +91,6 @@ def _task_of(named: str) -> Task:
 
 def graded(document: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Our own grade: as it is, and with the problem's weight in the headline's mean."""
-    from harness.problem import Key, Question
-
     facts = json.loads(document[OURS])
     question = Question(facts["id"], facts["text"], facts["answer_cap_tokens"], facts["lines_cap_tokens"])
     problem = Problem(question, Key(facts["answer"]), facts["difficulty"], document["weight"])
