@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness import registry, storage
 from harness.plugin_spec import plugin_json
 from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
@@ -119,8 +121,17 @@ def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
     """The problems of a run, or the lines of another of its files; none where the file is gone."""
     if not (folder / name).exists():
         return []
-    with open(folder / name, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    with open(folder / name, "rb") as file:
+        return [_value(line) for line in file]
+
+
+def _value(line: bytes) -> Record:
+    """A line's value. The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one."""
+    try:
+        value: Record = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        value = json.loads(line)
+    return value
 
 
 def find_run(name: str, results: Path) -> Path:

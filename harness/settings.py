@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -76,9 +77,14 @@ def convert(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> A
     return result
 
 
-def hints(cls: type[Any]) -> dict[str, Any]:
+def hints(cls: type[Any]) -> Mapping[str, Any]:
     """Resolved type hints of a dataclass's fields."""
-    return typing.get_type_hints(cls)
+    return _hints(typing.cast(Hashable, cls))
+
+
+@functools.cache  # a grid asks tens of thousands of times, and each answer is a millisecond of evaluated text
+def _hints(cls: Hashable) -> Mapping[str, Any]:
+    return types.MappingProxyType(typing.get_type_hints(cls))
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, prefix: str) -> T:

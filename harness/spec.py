@@ -6,6 +6,7 @@ Knows fields, defaults and names; loads no model. What cannot repeat (device, ti
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -136,14 +137,25 @@ class RunSpec:
 
     def fingerprint(self) -> str:
         """Of everything but the seed: 12 hexadecimal digits."""
-        return digest({k: v for k, v in self.to_json().items() if k != "seed"})
+        return self._fingerprints[0]
 
     def learner_fingerprint(self) -> str:
         """Of what is trained, without how it is asked and without the seed."""
+        return self._fingerprints[1]
+
+    @functools.cached_property
+    def _fingerprints(self) -> tuple[str, str]:
+        """Both, kept: a grid names its thousands of runs by them again and again."""
         spec = self.to_json()
-        spec["strategy"] = plugin_json(self.strategy.learner(), asked=False)
-        spec["task"] = plugin_json(self.task, asked=False)
-        return digest({k: v for k, v in spec.items() if k not in ("infer", "seed")})
+        taught = {
+            **spec,
+            "strategy": plugin_json(self.strategy.learner(), asked=False),
+            "task": plugin_json(self.task, asked=False),
+        }
+        return (
+            digest({k: v for k, v in spec.items() if k != "seed"}),
+            digest({k: v for k, v in taught.items() if k not in ("infer", "seed")}),
+        )
 
     def as_learner(self) -> RunSpec:
         """The run of what is trained, asked as it was taught: the same whoever asks it in another way."""

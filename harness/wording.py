@@ -40,8 +40,9 @@ class Unit:
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """One sentence a result, with its interval."""
-    return [_sentence(row) for row in rows if row.verdict is not None and row.at is not None and row.comparator is not None]
+    """One sentence a result, with its interval; those of the greatest training budget first."""
+    judged = [row for row in rows if row.verdict is not None and row.at is not None and row.comparator is not None]
+    return [_sentence(row) for row in sorted(judged, key=lambda row: -row.train_flops)]
 
 
 def _sentence(row: Row) -> str:

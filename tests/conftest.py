@@ -19,16 +19,25 @@ import pytest
 from hypothesis import settings
 
 # Shared machines are slow at times, so no deadline; CI draws the same examples every time, so that it fails only for a reason.
-settings.register_profile("harness", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("harness")
+for name, examples in (("quick", 30), ("slow", 100)):
+    settings.register_profile(name, deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=examples)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too (as SLOW=1 in the environment does)")
 
 
+def is_slow(config: pytest.Config) -> bool:
+    """Whether slow tests run too."""
+    return bool(config.getoption("--slow")) or os.environ.get("SLOW", "0") not in ("", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if is_slow(config) else "quick")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow") or os.environ.get("SLOW", "0") not in ("", "0"):
+    if is_slow(config):
         return
     skip = pytest.mark.skip(reason="slow: needs --slow or SLOW=1")
     for item in items:

@@ -92,12 +92,6 @@ def cut_off(results: Path, times: int, longest_s: float) -> int:
     return sum(killed(results, draw.uniform(3, longest_s)) for _ in range(times))
 
 
-def test_a_killed_comparison_goes_on_and_writes_the_same(undisturbed: Path, tmp_path: Path):
-    assert cut_off(tmp_path, 2, 9)
-    assert main([*COMMAND, "--workers", "2", "--results", str(tmp_path)]) == 0
-    assert runs(tmp_path) == runs(undisturbed)
-
-
 @pytest.mark.slow
 def test_killed_at_20_moments_it_writes_the_same(undisturbed: Path, tmp_path: Path):
     results = tmp_path / "results"
@@ -113,6 +107,7 @@ def test_two_comparisons_at_once_share_their_work(undisturbed: Path, tmp_path: P
     assert runs(tmp_path) == runs(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_stops_no_other(undisturbed: Path, tmp_path: Path, capsys):
     (tmp_path / "broken.py").write_text(BROKEN)
     words = [str(tmp_path / "broken.py") if w == "direct,reasoning_tokens,self_consistency" else w for w in COMMAND]

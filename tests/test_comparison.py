@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -171,6 +172,8 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     assert numbers["difference"].iloc[2] == pytest.approx(0.1) and numbers["verdict"].iloc[2] == "better"
     (sentence,) = sentences(rows)
     assert "idea scores 55.0%" in sentence and "45.0%" in sentence and "+10.0 [" in sentence and "better" in sentence
+    greater = dataclasses.replace(rows[-1], one=dataclasses.replace(rows[-1].one, train_flops=1e10))
+    assert sentences([*rows, greater]) == [*sentences([greater]), sentence]  # the greatest budget first
     assert sentence in words["toy.md"] and "&lt;b&gt;x&lt;/b&gt;" in words["toy.html"] and "<b>" not in words["toy.html"]
     assert r"55.0\%" in words["toy.tex"] and r"\begin{tabular}" in words["toy.tex"]
     assert frame(rows)["family"].tolist() == [True, True, False]
@@ -240,6 +243,7 @@ def test_the_cheapest_way_to_a_score():
     assert table["questions"].tolist()[:2] == ["1e+03", "1e+04"] and table["FLOPs in all"].tolist()[0] == "1e+09"
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
     arms = [*FAMILY, Arm(strategy="reasoning_tokens", points={"n": [1, 2]})]
     suite = Suite(name="t", blocks=[Block(task="toy", name="toy", arms=arms, train_flops=[1e9, 2e9], seeds=[0, 1])])

@@ -103,6 +103,7 @@ def command(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.mark.slow
 def test_their_command_line_scores_our_model_and_logs_what_was_thought(tmp_path, results):
     """One call, since each costs half a minute whatever the model: examples, limits, both caches, samples, traces."""
     _, folder = made("chain_of_thought", results, **{"model.alphabet": "bytes"})  # examples have lines of their own

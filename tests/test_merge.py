@@ -67,6 +67,7 @@ def test_a_folder_is_copied_whole(source: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "new") == theirs
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_change_leaves_whole_runs_only(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next merge completes what is missing, from a folder and from a pack."""
     monkeypatch.setattr(storage.os, "fsync", lambda _: None)  # minutes, and no matter here

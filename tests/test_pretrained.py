@@ -182,6 +182,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_gpt2_is_finetuned_with_its_own_bpe(gpt2: str, tmp_path: Path) -> None:
     settings = {
         "model.path": gpt2, "train.flops": 3e9, "train.problems_per_update": 8, "train.learning_rate": 3e-3, "infer.problems": 4,

@@ -41,7 +41,14 @@ def test_every_command_is_in_the_readme() -> None:
     assert {words[0] for words in COMMANDS} == set(cli.commands)
 
 
-@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] == "run"], ids=" ".join)
+def _costly(words: list[str]) -> bool:
+    return "tree_of_thoughts" in words or any("pretraining=" in w for w in words)
+
+
+RUNS = [pytest.param(w, marks=pytest.mark.slow if _costly(w) else ()) for w in COMMANDS if w[0] == "run"]
+
+
+@pytest.mark.parametrize("words", RUNS, ids=lambda words: " ".join(words))
 def test_run_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each `run` of the README, at a tiny size, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
@@ -93,6 +100,25 @@ def test_its_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(code.replace('{"strategy.per_token": 2}', '{"strategy.per_token": 2, ' + settings + "}"), names)
     table = names["table"]
     assert list(table["strategy"]) == ["reasoning_tokens"] * 2  # type: ignore[index]
+
+
+def test_its_results_are_those_of_the_tables() -> None:
+    """Sentences and rows of the reference are in the committed tables, and nothing of them is left out."""
+    part = " ".join(README.partition("## What the reference finds")[2].partition("\n## ")[0].split())
+    table = (ROOT / "results" / "tables" / "reference-k_hop.md").read_text(encoding="utf-8")
+    said = [
+        line[2:]
+        for line in table.splitlines()
+        if re.match(r"- On k_hop after 1e\+12 .* (chain_of_thought|reasoning_tokens) scores", line)
+    ]
+    assert len(said) == 2 and all(sentence in part for sentence in said)
+    heads, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| "))
+    rows = [dict(zip(heads, row, strict=True)) for row in rows if row[1] == "1e+12"]
+    assert len(rows) == 21
+    for row in rows:
+        point = "" if row["point"] == "-" else f" ({row['point']})"
+        numbers = [row[k] for k in ("score [95%]", "FLOPs a problem", "serial passes", "supervised tokens", "difference [95%]")]
+        assert " | ".join([f"| {row['arm']}{point}", *numbers, row["verdict"].partition(" (")[0]]) in part
 
 
 def test_no_machine_paths_or_hosts() -> None:

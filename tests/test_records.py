@@ -92,3 +92,13 @@ def test_ask_settings_share_a_learner() -> None:
     assert len({s.fingerprint() for s in (plain, longer, fewer, other)}) == 4
     assert other.learner_fingerprint() != plain.learner_fingerprint()
     assert make_spec(strategy="direct", task="arithmetic", seed=1).fingerprint() == plain.fingerprint()
+
+
+def test_lines_are_read_as_python_reads_json(tmp_path: Path) -> None:
+    """The fast reader's way where it can, and what it refuses all the same."""
+    said = ['{"a": 0.1, "b": [null, true, 123456789012345678901]}', '{"a": NaN, "b": "\\ud800"}', '{"a": 1e400, "b": "\u2028é"}']
+    (tmp_path / "problems.jsonl").write_text("\n".join(said) + "\n", encoding="utf-8")
+    assert repr(records.read_lines(tmp_path)) == repr([json.loads(line) for line in said])
+    (tmp_path / "problems.jsonl").write_text('{"a": 1', encoding="utf-8")
+    with pytest.raises(json.JSONDecodeError):
+        records.read_lines(tmp_path)

@@ -60,7 +60,18 @@ def test_again_trains_anew(shipped: Any, tmp_path: Path) -> None:
 
 def test_what_ships_is_whole() -> None:
     """Each learner's record is sealed, of this schema, and small."""
-    for folder in sorted(learners.CHECKPOINTS.glob("*-s*")) if learners.CHECKPOINTS.exists() else []:
+    folders = sorted(learners.CHECKPOINTS.iterdir())
+    assert folders
+    for folder in folders:
         record = records.read_record(folder, name="learner.json")
         assert folder.name == f"{record['learner']}-s{record['seed']}"
         assert (folder / "model.safetensors").stat().st_size < 1_000_000
+        assert {path.name for path in folder.iterdir()} == {"learner.json", *record["files"]}
+
+
+@pytest.mark.parametrize(("strategy", "least"), [("direct", 0.15), ("reasoning_tokens", 0.1), ("chain_of_thought", 0.95)])
+def test_learners_of_the_reference_are_there(strategy: str, least: float, tmp_path: Path) -> None:
+    """Under today's fingerprint: whoever changes what a learner is makes these anew."""
+    settings = {"task.elements": 8, "task.hops": "1-6", "model.size": "xs", "train.flops": 1e12, "infer.problems": 50}
+    record = run(make_spec(strategy=strategy, task="k_hop", settings=settings), results=tmp_path, reporter=Untrained())
+    assert record["metrics"]["accuracy"]["value"] > least

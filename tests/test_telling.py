@@ -32,6 +32,7 @@ def results(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "results"))
 
 
+@pytest.mark.slow
 def test_tables_are_what_the_records_say_and_no_model_is_loaded(made: Path) -> None:
     """In a process of its own: neither torch nor transformers is imported, for tables or for pictures."""
     code = """
@@ -58,6 +59,7 @@ def test_an_edited_table_is_named(results: Path) -> None:
     assert sum(name in " ".join(found) for name in ("arithmetic.md", "arithmetic-rankings.csv")) == 2
 
 
+@pytest.mark.slow
 def test_an_edited_record_is_named_and_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its seed is missing then, for all arms of the budget; compare says so, goes on and fails at the end."""
     path = sorted((results / "runs" / "arithmetic" / "reasoning_tokens").glob("*-s1/problems.jsonl"))[0]
@@ -113,7 +115,8 @@ def test_the_page_is_made_from_a_comparison(made: Path, capsys: pytest.CaptureFi
     shutil.rmtree(made / "page")
 
 
-@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_crash_at_any_write_of_tables_and_pictures_changes_nothing(results: Path, when: str) -> None:
     """Some changes of files; the same command then writes the same bytes, and leaves nothing half-written."""
 

@@ -250,6 +250,7 @@ def test_company_and_memory_change_nothing(made):
 # What it costs
 
 
+@pytest.mark.slow
 def test_the_flops_are_those_of_another_run_cell_by_cell(made):
     """Jobs one by one, each cell by the formula; and the fitting's."""
     spec, (backbone, learner), record = spec_of(), learned(made[0]), made[1]

