@@ -180,7 +180,8 @@ def plan(spec: RunSpec) -> Plan:
         if spec.task.kind == "requests" and spec.train.flops == 0:
             return _plan_of_requests(spec, backbone, before)
         if backbone.as_it_is:
-            return _plan_of_asking(spec, backbone, feed.batch(spec.strategy, 0, progress=0.0, device=backbone.device))
+            batch = feed.batch(spec.strategy, 0, progress=0.0, device=backbone.device, backbone=backbone)
+            return _plan_of_asking(spec, backbone, batch)
         update_s, begun_s = math.inf, time.monotonic()
         for turn in range(3):  # the first one is slow: libraries warm up
             started_s = time.monotonic()

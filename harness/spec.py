@@ -147,15 +147,9 @@ class RunSpec:
     def _fingerprints(self) -> tuple[str, str]:
         """Both, kept: a grid names its thousands of runs by them again and again."""
         spec = self.to_json()
-        taught = {
-            **spec,
-            "strategy": plugin_json(self.strategy.learner(), asked=False),
-            "task": plugin_json(self.task, asked=False),
-        }
-        return (
-            digest({k: v for k, v in spec.items() if k != "seed"}),
-            digest({k: v for k, v in taught.items() if k not in ("infer", "seed")}),
-        )
+        taught = {"strategy": plugin_json(self.strategy.learner(), asked=False), "task": plugin_json(self.task, asked=False)}
+        learner = digest({k: v for k, v in (spec | taught).items() if k not in ("infer", "seed")})
+        return digest({k: v for k, v in spec.items() if k != "seed"}), learner
 
     def as_learner(self) -> RunSpec:
         """The run of what is trained, asked as it was taught: the same whoever asks it in another way."""

@@ -145,6 +145,14 @@ def test_a_beam_ends_where_one_go_ends():
     assert answer.text == "3" and answer.completion.pieces == ("1+2=3. The answer is 3.",)
 
 
+@pytest.mark.parametrize("name", ["beam_search", "tree_of_thoughts", "dvts"])
+def test_a_search_that_branches_suits_one_go_alone(name):
+    strategy(name, base=strategy("chain_of_thought", style="one_go")).suits(TASK)
+    for style in set(STYLES) - {"one_go"}:
+        with pytest.raises(ValueError, match="said in several goes and cannot be split"):
+            strategy(name, base=strategy("chain_of_thought", style=style)).suits(TASK)
+
+
 def test_an_answer_that_is_cut_off_is_none():
     one = asked("zero_shot", " so\n\n~ " + "3" * 100)
     assert one.value.completion.stop == "cap" and one.value.text is None

@@ -62,6 +62,8 @@ def test_run_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.
         (tmp_path / "my_tasks" / "sums.yaml").write_text(SUMS.replace("DATA", str(tmp_path / "problems.jsonl")))
     settings += ["pretraining.train.flops=3e8"] if any("pretraining=" in w for w in words) else []
     tiny = [w for setting in settings for w in ("--set", setting)]
+    if any("model.path=" in w for w in words):
+        assert main([*words, *tiny, "--dry-run"]) == 0
     assert main([*words, *tiny]) == 0
     assert ("--dry-run" in words) != (tmp_path / "results").exists()
 
