@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,10 @@ from lm_eval_support import FAST, NEUTRAL, WAYS, asking, model, rolled, run_of, 
 from harness import storage
 from harness.export import export_run
 from harness.lm_eval_bridge import ThinkingLM
+from harness.problem import Question
+from harness.requests import Going
+from harness.seeds import derive
+from harness.wants import Sampler
 
 CONTEXTS = ("3*3?", "12*12?", "what?", "a longer question than the others: 7*7?", "é€😀", "x")
 CONTINUATIONS = ("9", "144", " yes", "49", "né", "!")
@@ -162,6 +167,14 @@ def test_drawn_answers_differ_by_sample_and_repeat(folder_of, plain):
     assert len(set(first)) > 1
 
 
+def test_repeated_draws_of_a_question_of_ours_differ_and_the_first_is_that_of_run(folder_of):
+    asker = model(folder_of("direct"))._asker
+    own = Question("3*3", "3*3?")
+    how = [Going(cap_tokens=4, sampler=Sampler(), sample=sample) for sample in range(3)]
+    seeds = [asker.going_on("any", "3*3?", each, question=own).seed for each in how]
+    assert len(set(seeds)) == 3 and seeds[0] == derive(asker.spec.seed, "ask", "3*3")
+
+
 def test_text_comes_back_as_it_went_in(folder_of):
     lm = model(folder_of("direct"))
     for text in (*CONTEXTS, "\u202etfel", "line\nline\ttab", "\x00"):
@@ -254,7 +267,9 @@ def test_the_other_cache_is_warned_about_when_it_holds_another_models_answers(tm
 
     path = str(tmp_path / "cache.db")
     CachingLM(model(folder_of("direct")), path).generate_until([asking("generate_until", "3*3?", {})])
-    CachingLM(model(folder_of("direct")), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CachingLM(model(folder_of("direct")), path)  # its own answers
     with pytest.warns(UserWarning, match="another model or strategy"):
         CachingLM(model(folder_of("reasoning")), path)
 

@@ -73,3 +73,11 @@ def test_entry_points_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(registry, "entry_points", entry_points)
     assert "theirs" in registry.names("strategy") and "theirs" not in registry.names("task")
     assert issubclass(registry.find("strategy", "theirs"), Strategy)
+
+
+def test_a_folder_of_other_files_is_no_plugin() -> None:
+    """`tasks/yaml` holds tasks of lm-eval; as a package without __init__.py it could be imported."""
+    assert (Path(registry.__file__).parent.parent / "tasks" / "yaml").is_dir() and "yaml" not in registry.names("task")
+    for name in ("yaml", "_rows", "no.such", "__init__"):
+        with pytest.raises(ValueError, match="unknown task"):
+            registry.find("task", name)

@@ -77,7 +77,8 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels(differences: list[float]
     assert stats.nct.sf(limit, len(d) - 1, shift) == pytest.approx(0.8, abs=1e-4)
 
 
-@settings(max_examples=5)  # statsmodels takes its time
+@pytest.mark.slow
+@settings(max_examples=20)  # statsmodels takes its time
 @given(st.lists(DIFFERENCES, min_size=1, max_size=7))
 def test_holm_is_that_of_statsmodels(lists: list[list[float]]) -> None:
     """Over the family, whatever its order."""
