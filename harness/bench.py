@@ -8,14 +8,10 @@ targets; the peers are in `harness.bench_peers`.
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,8 +21,10 @@ import torch
 from harness import bench_peers as peers
 from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
+from harness.bench_engines import engine_measures
 from harness.bench_lm_eval import lm_eval_measures
 from harness.bench_search import PROBLEMS, Searched, searches
+from harness.bench_startup import startup_measures
 from harness.bench_turns import line_of, medians, over, result, same, seconds_of, turns
 from harness.feed import Feed, make_feed
 from harness.problem import Completion, Problem
@@ -37,12 +35,12 @@ from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "startup")  # what `only` picks from
+NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "startup")  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
 BATCH_TARGET, ALONE_TARGET = 2.0, 3.0  # times the tokens a second of `generate`
-SHIELD_TARGET, THOUGHTS_TARGET, STARTUP_TARGET_S = 1.35, 1.3, 0.5  # at most
+SHIELD_TARGET, THOUGHTS_TARGET = 1.35, 1.3  # at most
 LOSS_TOLERANCE, CHECKED_UPDATES = 1e-4, 3
 ROUNDS_SHARE = {"xs": 1.0, "s": 0.5, "m": 0.2}  # of the repeats, at least MIN_ROUNDS
 MIN_ROUNDS, GEMM_SIDE = 3, 1024
@@ -94,7 +92,8 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "thoughts": lambda: _thoughts(repeats),
         "search": lambda: _search(repeats),
         "lm_eval": lambda: lm_eval_measures(max(MIN_ROUNDS, repeats)),
-        "startup": _startup,
+        "engines": engine_measures,
+        "startup": startup_measures,
     }
     try:
         for name in NAMES:
@@ -282,19 +281,3 @@ def _search(repeats: int) -> Iterator[dict[str, Any]]:
         plain, lined = _taught(Path(folder), "direct"), _taught(Path(folder), "chain_of_thought", "countdown", {})
     direct, lines = (Searched(o.spec, o.backbone.eval(), _posed(o, PROBLEMS)) for o in (plain, lined))
     yield from searches(direct, lines, max(MIN_ROUNDS, repeats // 2))
-
-
-def _startup() -> list[dict[str, Any]]:
-    """CPU seconds of commands that must answer at once."""
-    results = []
-    for words in (["--help"], ["list"]):
-        name = f"startup CPU seconds: {' '.join(words)}"
-        if find_spec("harness.__main__") is None:
-            results.append(result(name, None, STARTUP_TARGET_S, {"note": "there is no command line yet"}, at_most=True))
-            continue
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "harness", *words], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        results.append(result(name, spent, STARTUP_TARGET_S, {"cpu_s": spent}, at_most=True))
-    return results

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.options import (
+    ADDRESS,
     BUDGETS,
     CHECKPOINT_S,
     DEVICE,
+    ENGINE,
+    GPUS,
     JSON,
     MAX_KV_BYTES,
     PLAN,
@@ -22,6 +26,9 @@ from harness.options import (
     check_device,
     parse_settings,
 )
+
+if TYPE_CHECKING:
+    from harness.engines import Name
 
 
 @click.command()
@@ -43,6 +50,9 @@ from harness.options import (
 @PROBLEMS
 @click.option("--validation", type=click.IntRange(1), help="Problems on which points are chosen.  [default: 500]")
 @WORKERS
+@ENGINE
+@ADDRESS
+@GPUS
 @RUN_THREADS
 @PLAN
 @CHECKPOINT_S
@@ -65,6 +75,9 @@ def compare(
     problems: str | None,
     validation: int | None,
     workers: int | None,
+    engine: Name,
+    address: str | None,
+    gpus: float,
     threads: int,
     dry_run: bool,
     checkpoint_s: float,
@@ -91,12 +104,15 @@ def compare(
         suite = suite_of(
             task, settings=given, family=family, seeds=seeds, validation=validation, anytime=anytime, tune=tune, **typed
         )
-    check_device(device)
+    check_device(device, here=engine == "local")
     from harness.compare_command import compare_suite
-    from harness.workers import Making
+    from harness.engines import Making
 
-    how = Making(results, device=device, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes)
-    return compare_suite(suite, how, workers=workers, threads=threads, dry_run=dry_run, as_json=as_json)
+    how = Making(
+        results=results, device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
+        engine=engine, workers=workers, address=address, gpus=gpus,
+    )  # fmt: skip
+    return compare_suite(suite, how, dry_run=dry_run, as_json=as_json)
 
 
 @click.command()
@@ -111,6 +127,9 @@ def compare(
 @BUDGETS
 @PROBLEMS
 @WORKERS
+@ENGINE
+@ADDRESS
+@GPUS
 @RUN_THREADS
 @PLAN
 @CHECKPOINT_S
@@ -128,6 +147,9 @@ def sweep(
     train_flops: str | None,
     problems: str | None,
     workers: int | None,
+    engine: Name,
+    address: str | None,
+    gpus: float,
     threads: int,
     dry_run: bool,
     checkpoint_s: float,
@@ -137,16 +159,19 @@ def sweep(
     as_json: bool,
 ) -> int:
     """One setting over a range, against what each value truly costs: a table and a picture."""
-    check_device(device)
+    check_device(device, here=engine == "local")
     from harness.compare_command import compare_suite
+    from harness.engines import Making
     from harness.sweep import draw_sweep, over_of, sweep_suite
-    from harness.workers import Making
 
     key, values = over_of(over)
     suite = sweep_suite(
         strategy=strategy, task=task, over=over, settings=parse_settings(settings), seeds=seeds, train_flops=train_flops,
         problems=problems, family=family,
     )  # fmt: skip
-    how = Making(results, device=device, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes)
+    how = Making(
+        results=results, device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
+        engine=engine, workers=workers, address=address, gpus=gpus,
+    )  # fmt: skip
     pictures = partial(draw_sweep, key=key, values=values)
-    return compare_suite(suite, how, workers=workers, threads=threads, dry_run=dry_run, as_json=as_json, pictures=pictures)
+    return compare_suite(suite, how, dry_run=dry_run, as_json=as_json, pictures=pictures)

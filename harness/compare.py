@@ -1,6 +1,6 @@
 """compare(suite): plan the grid, make what is missing, and hand the records on. Can be cut off anywhere and taken up again.
 
-Knows the order of the steps; the runs' making is `workers`, what is said of them `comparison` and `tables`.
+Knows the order of the steps; the runs' making is `engines`, what is said of them `comparison` and `tables`.
 """
 
 from __future__ import annotations
@@ -11,25 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness import records
+from harness.engines import Hearer, Making, Outcome, make_all
 from harness.grid import Cell, Grid
 from harness.records import Record
-from harness.workers import Done, Making, make_all
+from harness.schedule import Step
 
 if TYPE_CHECKING:
     from harness.grid_cost import Cost
 
 
-class Watcher(Protocol):
+class Watcher(Hearer, Protocol):
     """Who is told how a comparison goes."""
 
-    def begins(self, cost: Cost, present: int, workers: int) -> None:
+    def begins(self, cost: Cost, present: int) -> None:
         """Before anything is made."""
-
-    def started(self, cell: Cell) -> None:
-        """A run has begun."""
-
-    def done(self, done: Done) -> None:
-        """A run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Compared:
     """What there is after a comparison: records by cell, and runs that failed."""
 
     records: dict[Cell, Record]
-    failed: tuple[Done, ...]
+    failed: tuple[Outcome, ...]
 
 
 def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None]) -> dict[Cell, Record]:
@@ -61,19 +56,32 @@ def compare(
     cost: Cost | None,
     how: Making,
     *,
-    workers: int,
     watcher: Watcher,
 ) -> Compared:
     """Make the runs that are missing and read them. cost: of those, None where none is."""
-    failed: list[Done] = []
+    failed: list[Outcome] = []
     if missing and cost is not None:
-
-        def done(one: Done) -> None:
-            watcher.done(one)
-            if one.reason is not None:
-                failed.append(one)
-
-        watcher.begins(cost, len(present), workers)
-        make_all(missing, how, workers=min(workers, len(missing)), expected_s=cost.each_s, started=watcher.started, done=done)
+        watcher.begins(cost, len(present))
+        told = _Failures(watcher, failed)
+        make_all(missing, how, expected_s=cost.each_s, hearer=told)
     every = present | read(missing, how.results, lambda _: None)  # a spoilt one has failed above
     return Compared({cell: every[cell] for cell in grid.cells if cell in every}, tuple(failed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """Hands on what it hears, and keeps the runs that failed."""
+
+    hearer: Hearer
+    failed: list[Outcome]
+
+    def started(self, step: Step) -> None:
+        self.hearer.started(step)
+
+    def again(self, outcome: Outcome) -> None:
+        self.hearer.again(outcome)
+
+    def ended(self, outcome: Outcome) -> None:
+        self.hearer.ended(outcome)
+        if outcome.reason is not None and outcome.step.cell is not None:
+            self.failed.append(outcome)

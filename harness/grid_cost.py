@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.grid import Cell, key_of
+from harness.grid import Cell
 from harness.plugin_spec import bases_of
 from harness.runs import Plan, plan
+from harness.schedule import steps_of
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 
@@ -25,37 +26,27 @@ class Cost:
     training_flops: float
     seconds: float
     disk_bytes: float
-    each_s: Mapping[str, float]  # by run, `key_of`
+    each_s: Mapping[str, float]  # by step
 
 
 def cost_of(cells: Sequence[Cell]) -> Cost:
-    """Foresee the cost of runs by one update of each learner, whatever its seed; pretraining once for all who share it."""
+    """Foresee the cost of runs by one update of each learner, whatever its seed."""
     plans: dict[str, Plan] = {}
-    seen: set[str] = set()
-    flops = seconds = disk = 0.0
+    steps, flops, disk = steps_of(cells), 0.0, 0.0
     each: dict[str, float] = {}
-    for cell in cells:
-        spec = cell.spec
-        fingerprint = spec.learner_fingerprint()
+    for step in steps:
+        fingerprint = step.spec.learner_fingerprint()
         if fingerprint not in plans:
-            plans[fingerprint] = plan(spec.as_learner())
+            plans[fingerprint] = plan(step.spec.as_learner())
         made = plans[fingerprint]
-        asked_s = _asked_s(spec, made)
-        each[key_of(spec)] = asked_s
-        if cell.learner not in seen:
-            seen.add(cell.learner)
+        if step.cell is None:
             flops += made.training_flops
-            before = spec.pretrained()
-            shared = before is not None and f"{before.learner_fingerprint()}-s{spec.seed}" in seen
-            if before is not None:
-                seen.add(f"{before.learner_fingerprint()}-s{spec.seed}")
-                flops += 0 if shared or made.pretraining is None else made.pretraining.training_flops
-            train_s = made.seconds - (made.pretraining.seconds if shared and made.pretraining else 0.0)
-            each[key_of(spec)] += train_s
-            seconds += train_s
-        seconds += asked_s
-        disk += made.disk_bytes
-    return Cost(len(seen), len(cells), flops, seconds, disk, each)
+            each[step.key] = made.seconds - (made.pretraining.seconds if made.pretraining else 0.0)
+        else:
+            disk += made.disk_bytes
+            each[step.key] = _asked_s(step.spec, made)
+    learners = sum(step.cell is None for step in steps)
+    return Cost(learners, len(cells), flops, sum(each.values()), disk, each)
 
 
 def _asked_s(spec: RunSpec, made: Plan) -> float:

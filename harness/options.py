@@ -23,6 +23,17 @@ CHECKPOINT_S = click.option("--checkpoint-s", type=float, default=30.0, show_def
 SEEDS = click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
 BUDGETS = click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
 WORKERS = click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who makes the runs: processes of this machine, or a Ray cluster.",
+)
+ADDRESS = click.option("--address", help="Of the Ray cluster (auto, HOST:PORT).  [default: one of this machine alone]")
+GPUS = click.option(
+    "--gpus", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each run under --engine ray, e.g. 0.25."
+)
 RUN_THREADS = click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
 PLAN = click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
 
@@ -38,8 +49,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def check_device(device: str) -> None:
-    """ValueError if there is no such device; the CPU is always there."""
+def check_device(device: str, *, here: bool = True) -> None:
+    """ValueError if there is no such device; the CPU is always there. here: on this machine, else only the name is checked."""
     if device == "cpu":
         return
     import torch
@@ -50,5 +61,7 @@ def check_device(device: str) -> None:
         known = False
     if not known:
         raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device: no CUDA device is available here, got {device!r}; legal: cpu")
+    count = torch.cuda.device_count()
+    if here and device.startswith("cuda") and (torch.device(device).index or 0) >= count:
+        legal = ", ".join(["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))])
+        raise ValueError(f"--device: no such CUDA device is available here, got {device!r}; legal: {legal}")

@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from harness import registry
 from harness.compare import Compared
 from harness.comparison import Row
-from harness.grid import Cell, Grid, key_of, name_of
+from harness.engines import Outcome
+from harness.grid import Grid, name_of
+from harness.schedule import Step
 from harness.show import console, to_stderr
 from harness.tables import shown
 from harness.wording import sentences
-from harness.workers import Done
 
 if TYPE_CHECKING:
     from harness.grid_cost import Cost
@@ -29,8 +31,8 @@ COLUMNS = ("arm", "FLOPs a problem", "score [95%]", "comparator", "difference [9
 class Display:
     """A bar of runs on stderr, with those under way and the time left."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, workers: int) -> None:
+        self._grid, self._workers = grid, workers
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"),
             console=Console(stderr=True), refresh_per_second=2,
@@ -45,29 +47,44 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begins(self, cost: Cost, present: int, workers: int) -> None:
+    def begins(self, cost: Cost, present: int) -> None:
         """The bar, with what was there before."""
-        self._expected, self._workers, self._begun_s = cost.each_s, workers, time.monotonic()
+        self._expected, self._begun_s = cost.each_s, time.monotonic()
         self._left_s = sum(cost.each_s.values())
         self._progress.start()
         self._bar = self._progress.add_task("runs", total=cost.runs + present, completed=present, facts="")
         self._show()
 
-    def started(self, cell: Cell) -> None:
+    def started(self, step: Step) -> None:
         """One more under way."""
-        self._running[key_of(cell.spec)] = name_of(cell, self._grid)
+        self._running[step.key] = self._name(step)
         self._show()
 
-    def done(self, done: Done) -> None:
+    def ended(self, outcome: Outcome) -> None:
         """One less; a failure is told at once."""
-        key = key_of(done.cell.spec)
+        key = outcome.step.key
         self._running.pop(key, None)
         self._left_s -= self._expected.get(key, 0.0)
         self._done_s += self._expected.get(key, 0.0)
-        self._progress.advance(self._bar)
-        if done.reason is not None:
-            self._progress.console.print(f"failed: {name_of(done.cell, self._grid)}: {done.reason}", markup=False, soft_wrap=True)
+        if outcome.step.cell is not None:
+            self._progress.advance(self._bar)
+        if outcome.reason is not None:
+            self._say(f"failed: {self._name(outcome.step)}: {outcome.reason}")
         self._show()
+
+    def again(self, outcome: Outcome) -> None:
+        """One that was lost waits for its next try."""
+        self._running.pop(outcome.step.key, None)
+        self._say(f"lost, and tried again soon: {self._name(outcome.step)}: {outcome.reason}")
+        self._show()
+
+    def _name(self, step: Step) -> str:
+        if step.cell is not None:
+            return name_of(step.cell, self._grid)
+        return f"training {registry.plugin_name(step.spec.strategy)}, {step.spec.train.flops:.3g} FLOPs, seed {step.spec.seed}"
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, soft_wrap=True)
 
     def _show(self) -> None:
         task = self._progress.tasks[self._bar]
@@ -100,7 +117,7 @@ def print_plan(facts: Mapping[str, Any], *, as_json: bool) -> None:
 
 def print_compared(rows: Sequence[Row], compared: Compared, grid: Grid, paths: Sequence[Path], *, as_json: bool) -> int:
     """The tables in short, the sentences, the files; 1 if a run failed."""
-    failed = [{"run": name_of(one.cell, grid), "reason": one.reason} for one in compared.failed]
+    failed = [{"run": name_of(one.step.cell, grid), "reason": one.reason} for one in compared.failed if one.step.cell]
     if as_json:
         print(json.dumps({"sentences": sentences(rows), "files": [str(p) for p in paths], "failed": failed}, indent=1))
         return 1 if failed else 0

@@ -1,7 +1,6 @@
-"""Making many runs side by side on one machine: one process a core, each run in the process that is free.
+"""The engine `local`: one process for each step that is under way, as many as there are cores; they are kept from step to step.
 
-A learner is trained by whoever comes first; runs that share it wait until it is there. A run that fails is told and stops no
-other. Knows cells and processes; knows no table and no screen.
+Each has a pool of its own, so that when one is killed it is known whose step it was. Knows processes; no table and no screen.
 """
 
 from __future__ import annotations
@@ -11,97 +10,67 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from harness.grid import Cell, key_of
+from harness.engines import KILLED, Make, Making, Outcome
+from harness.schedule import Step
 
 PARENT_POLL_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What came of a run. reason: why it failed, None if its record is there."""
+class Workers:
+    """Processes of this machine; see `Engine`."""
 
-    cell: Cell
-    reason: str | None
-    seconds: float
+    def __init__(self, how: Making, make: Make) -> None:
+        self._how, self._make, self._count = how, make, how.workers or os.cpu_count() or 1
+        self._idle: list[ProcessPoolExecutor] = []
+        self._running: dict[Future[tuple[str | None, float]], tuple[Step, ProcessPoolExecutor]] = {}
 
+    def __enter__(self) -> Workers:
+        return self
 
-@dataclass(frozen=True, slots=True)
-class Making:
-    """How runs are made."""
+    def __exit__(self, *error: object) -> None:
+        for _, process in self._running.values():
+            for running in list((process._processes or {}).values()):
+                running.terminate()
+        for process in [*self._idle, *(process for _, process in self._running.values())]:
+            process.shutdown()
 
-    results: Path
-    device: str = "cpu"
-    checkpoint_s: float = 30.0
-    max_kv_bytes: int | None = None
+    def now_s(self) -> float:
+        """Seconds of this machine."""
+        return time.monotonic()
 
+    def free(self) -> int:
+        """Processes that do nothing, or are yet to be begun."""
+        return self._count - len(self._running)
 
-def make_all(
-    cells: Sequence[Cell],
-    how: Making,
-    *,
-    workers: int,
-    expected_s: Mapping[str, float],
-    started: Callable[[Cell], None],
-    done: Callable[[Done], None],
-) -> None:
-    """Make all runs, those that take longest first; ``started`` and ``done`` are told as it goes."""
-    waiting = sorted(cells, key=lambda cell: -expected_s.get(key_of(cell.spec), 0.0))
-    while waiting:
-        for cell in _in_one_pool(waiting, how, workers, started, done):  # each alone, so that the one at fault is known
-            if _in_one_pool([cell], how, 1, started, done):
-                done(Done(cell, "its process was killed (out of memory?)", 0.0))
+    def start(self, step: Step) -> None:
+        """Begin a step in a process that is free, or in a new one."""
+        process = self._idle.pop() if self._idle else one_process()
+        self._running[process.submit(self._make, step.spec.to_json(), step.cell is not None, self._how)] = step, process
 
+    def wait(self, most_s: float | None) -> list[Outcome]:
+        """Steps that ended."""
+        if not self._running:
+            time.sleep(most_s or 0.0)
+        return [self._outcome(future) for future in wait(self._running, timeout=most_s, return_when=FIRST_COMPLETED).done]
 
-def _in_one_pool(
-    waiting: list[Cell], how: Making, workers: int, started: Callable[[Cell], None], done: Callable[[Done], None]
-) -> list[Cell]:
-    """Make runs, and take them off ``waiting``, until none is left or a process dies; returns those that were under way then."""
-    running: dict[Future[tuple[str | None, float]], Cell] = {}
-    trained: set[str] = set()
-    with _pool(workers) as pool:
+    def _outcome(self, future: Future[tuple[str | None, float]]) -> Outcome:
+        step, process = self._running.pop(future)
         try:
-            while waiting or running:
-                for cell in _ready(waiting, running.values(), trained)[: workers - len(running)]:
-                    running[pool.submit(_make, cell.spec.to_json(), how)] = cell
-                    waiting.remove(cell)
-                    started(cell)
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    reason, seconds = future.result()
-                    cell = running.pop(future)
-                    trained.add(cell.learner)
-                    done(Done(cell, reason, seconds))
+            outcome = Outcome(step, *future.result())
         except BrokenProcessPool:
-            return list(running.values())
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-    return []
+            process.shutdown()
+            return Outcome(step, KILLED, 0.0, lost=True)
+        self._idle.append(process)
+        return outcome
 
 
-def _ready(waiting: Sequence[Cell], running: Any, trained: set[str]) -> list[Cell]:
-    """Runs that may begin: nobody is just training their learner."""
-    taken = {cell.learner for cell in running} - trained
-    ready = []
-    for cell in waiting:
-        if cell.learner not in taken:
-            ready.append(cell)
-            taken |= {cell.learner} - trained
-    return ready
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Processes that end when this one does, however it ends."""
+def one_process() -> ProcessPoolExecutor:
+    """A process that ends when this one does, however it ends."""
     context = multiprocessing.get_context("spawn")  # threads and a device do not survive a fork
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
 
 
 def _begin(parent: int) -> None:
@@ -114,16 +83,3 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _make(spec: dict[str, Any], how: Making) -> tuple[str | None, float]:
-    """In a worker: make one run; (why it failed, seconds)."""
-    from harness.runs import run
-    from harness.spec import from_json
-
-    begun_s = time.monotonic()
-    try:
-        run(from_json(spec), results=how.results, device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes)
-    except Exception as error:  # one run's fault is not the others'
-        return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error), time.monotonic() - begun_s
-    return None, time.monotonic() - begun_s

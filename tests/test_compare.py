@@ -13,12 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import locks, workers
+from harness import compare, locks
 from harness.cli import main
-from harness.grid import grid_of
 from harness.locks import Busy, alone
-from harness.suite_file import suite_of
-from harness.workers import Making, make_all
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
 TYPED = [f"--set={key}={value}" for key, value in TINY.items()]
@@ -59,7 +56,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_complete_grid_makes_nothing_again(undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     before = runs(undisturbed)
-    monkeypatch.setattr(workers, "_pool", lambda count: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr(compare, "make_all", lambda *_, **__: pytest.fail("nothing is to be made"))
     assert main([*COMMAND, "--results", str(undisturbed)]) == 0
     assert runs(undisturbed) == before and not (undisturbed / "locks").exists()
 
@@ -119,17 +116,6 @@ def test_a_run_that_fails_stops_no_other(undisturbed: Path, tmp_path: Path, caps
     assert "no idea" in (results / "tables" / "arithmetic.md").read_text()
     assert len(list((results / "runs" / "arithmetic" / "reasoning_tokens").glob("*/run.json"))) == 2
     assert main([*words, "--workers", "1", "--results", str(results)]) == 1  # and is tried again
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_its_run_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "deadly.py").write_text(BROKEN.replace('raise RuntimeError("no idea")', "import os; os._exit(9)"))
-    suite = suite_of("arithmetic", strategies=f"{tmp_path / 'deadly.py'},direct", settings=TINY | {"infer.problems": 4},
-                     seeds="0", train_flops="1e7", validation=2)  # fmt: skip
-    grid, done = grid_of(suite), []
-    make_all(grid.cells, Making(tmp_path / "results"), workers=1, expected_s={}, started=lambda _: None, done=done.append)
-    reasons = {type(one.cell.spec.strategy).__name__: one.reason for one in done}
-    assert reasons["Direct"] is None and "killed" in reasons["Broken"] and len(done) == len(grid.cells)
 
 
 # Locks
