@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from harness.precision import exact
 
 SPAN = 32  # queries at a time in the backward pass of causal attention: of a span's keys, few lie ahead of its queries
 FUSED_MIN_TOKENS = 64  # below, plain matmuls beat the fused kernel on CPU (measured: 4.9 against 6.3 ms at 12 tokens)
@@ -56,6 +58,10 @@ def attend(
         return _plain(q, k, v, bias, masks.gated, gate)[0]
     k_still, v_still = still if still is not None else (None, None)
     shield: Any = _Shielded.apply
+    if torch.is_autocast_enabled(q.device.type):
+        with exact(q.device):
+            floats = (None if x is None else x.float() for x in (q, k, v, k_still, v_still, gate))
+            return cast(Tensor, shield(*floats, bias, masks, fused))
     out: Tensor = shield(q, k, v, k_still, v_still, gate, bias, masks, fused)
     return out
 

@@ -57,6 +57,11 @@ class Backbone(nn.Module):
         self._blocks = [BlockWeights(block) for block in model.transformer.h]
         self._ends = EndWeights(model.transformer)
 
+    def find_weights(self) -> None:
+        """Look them up anew: where ranks split them, they are whole for the time of a pass only, and other tensors each time."""
+        self._blocks = [BlockWeights(block, as_they_lie=True) for block in self.model.transformer.h]
+        self._ends = EndWeights(self.model.transformer)
+
     def _share(self, model: Any, strategy: Strategy, alphabet: Alphabet) -> None:
         """What every model has."""
         self.model = model
@@ -134,7 +139,7 @@ class Backbone(nn.Module):
 
     def _mlp(self, states: Tensor, block: BlockWeights) -> Tensor:
         """The second half of a block."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and states.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             weights = (*block.norm_2, block.up, block.up_bias, block.down, block.down_bias)
             mlp: Any = Mlp.apply
             result: Tensor = mlp(states, *weights, self._eps)

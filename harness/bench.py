@@ -30,7 +30,8 @@ from harness.feed import Feed, make_feed
 from harness.problem import Completion, Problem
 from harness.session import Job, Session
 from harness.spec import RunSpec, make_spec
-from harness.train import Target, Trainer
+from harness.target import Target
+from harness.train import Trainer
 from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
@@ -69,7 +70,7 @@ class Ours:
         with torch.no_grad():
             model = self.backbone
             batch = self.feed.batch(model.strategy, update, progress=0.5, device=model.device, backbone=model)
-            return float(self.trainer._forward(batch, 0.5)[0])
+            return float(self.trainer._lesson(batch.cells, 0.5))
 
 
 def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int, report: Report) -> dict[str, Any]:

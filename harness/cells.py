@@ -161,7 +161,8 @@ class Cells:
     (columns of the head), else those where the next text token is read; all_needed: these are all cells, in
     order. first_row, keys: the slots' rows [first_row, first_row + B) hold these sequences and ``keys`` of their columns are
     attended. draw: a seed of this update's own, for what training draws anew each time; None where it is to take what asking
-    takes.
+    takes. share: of the update's targets, that stand here; weights: what means over other things are to be multiplied by
+    (`Strategy.loss_counts`), empty where an update is taken whole.
     """
 
     embed: Tensor
@@ -180,6 +181,8 @@ class Cells:
     keys: int = 0
     key_facts: View | None = None
     draw: int | None = None
+    share: float = 1.0
+    weights: tuple[float, ...] = ()
 
     def query_view(self) -> View:
         """Facts about the queries, padded to (B, Q)."""

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,7 +16,14 @@ from harness.cli_compare import compare, sweep
 from harness.cli_lm_eval import lm_eval
 from harness.cli_records import gc, merge, pack
 from harness.cli_report import report
-from harness.options import CHECKPOINT_S, DEVICE, JSON, MAX_KV_BYTES, PROBLEMS, RESULTS, check_device, parse_settings
+from harness.cli_run import run
+from harness.launch import alone_only
+from harness.options import (
+    DEVICE,
+    JSON,
+    RESULTS,
+    check_device,
+)
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
@@ -60,111 +66,14 @@ def _named_by_option(message: str, argv: Sequence[str]) -> str:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Does letting a language model think before it speaks help, and is it worth its compute?
 
     Trains one small GPT-2 under a thinking strategy, asks it, and counts every FLOP.
     """
-
-
-@cli.command()
-@click.option("--strategy", help="Name (see `list`), file.py, or package.module:Class.")
-@click.option("--task", help="Name (see `list`), file.py, or package.module:Class.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. strategy.per_token=2. Repeatable.")
-@click.option("--train-flops", help="Training budget in FLOPs.")
-@click.option("--match", help="What equals plain training's consumption at the budget: flops, tokens or examples.")
-@PROBLEMS
-@click.option("--seed", type=int, help="Seed of weights, data order and test set.  [default: 0]")
-@click.option("--threads", type=int, help="Compute threads.  [default: 1]")
-@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Read the whole spec from a JSON file or a run.json.")
-@click.option("--twin", help="The baseline with the compute of another run: long (training), deep or wide (asking); with --of.")
-@click.option("--of", "twin_of", metavar="RUN", help="The run that --twin is of: a folder, or the beginning of its name.")
-@click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
-@click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
-@CHECKPOINT_S
-@MAX_KV_BYTES
-@RESULTS
-@DEVICE
-@JSON
-def run(
-    strategy: str | None,
-    task: str | None,
-    settings: tuple[str, ...],
-    train_flops: str | None,
-    match: str | None,
-    problems: str | None,
-    seed: int | None,
-    threads: int | None,
-    spec_file: Path | None,
-    twin: str | None,
-    twin_of: str | None,
-    again: bool,
-    dry_run: bool,
-    checkpoint_s: float,
-    max_kv_bytes: int | None,
-    results: Path,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Train a learner (or load it), ask it every test problem, and print the record."""
-    options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
-    given = parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
-    made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
-    spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
-    check_device(device)
-    from harness import show, show_runs
-    from harness.runs import plan
-    from harness.runs import run as run_spec
-
-    if made:
-        show.to_stderr(made.line())
-    if dry_run:
-        show.print_plan(plan(spec), as_json=as_json)
-        return
-    with show.Bars() as bars:
-        record = run_spec(
-            spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=bars, max_kv_bytes=max_kv_bytes
-        )
-    if made:
-        show.to_stderr(made.line(record))
-    if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
-    else:
-        show_runs.print_runs(record, spec, results)
-
-
-def _spec(
-    strategy: str | None, task: str | None, given: dict[str, Any], seed: int | None, threads: int | None, spec_file: Path | None
-) -> Any:
-    """The spec from a file or from options."""
-    from harness.spec import from_json, make_spec
-
-    if spec_file is None:
-        if strategy is None or task is None:
-            raise ValueError(f"run needs {'--strategy' if strategy is None else '--task'} (see `list`), or --spec FILE")
-        return make_spec(strategy=strategy, task=task, settings=given, seed=seed or 0, threads=1 if threads is None else threads)
-    if strategy or task or given:
-        raise ValueError("--spec: holds every setting itself; only --seed and --threads may be given beside it")
-    try:
-        content = json.loads(spec_file.read_bytes())
-        content = content.get("spec", content)
-        content |= {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
-        return from_json(content)
-    except OSError as error:
-        raise ValueError(f"--spec: cannot read {spec_file}: {error.strerror}") from None
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
-
-
-def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, threads: int | None, others: tuple[Any, ...]) -> Any:
-    """The twin that is asked for, or None."""
-    if twin is None and of is None:
-        return None
-    if any(others):
-        raise ValueError("--twin: takes every setting from the run; only --seed and --threads may be given beside it")
-    from harness.twins import make_twin
-
-    return make_twin(twin, of, results=results, seed=seed, threads=threads)
+    if context.invoked_subcommand not in (None, "run"):
+        alone_only(str(context.invoked_subcommand))
 
 
 @cli.command("list")
@@ -284,8 +193,5 @@ def new(kind: str, name: str, folder: Path) -> None:
     print(f"wrote {path}; next: python -m harness check {path}")
 
 
-cli.add_command(compare)
-cli.add_command(sweep)
-for command in (gc, lm_eval, merge, pack):
+for command in (compare, gc, lm_eval, merge, pack, report, run, sweep):
     cli.add_command(command)
-cli.add_command(report)

@@ -127,7 +127,7 @@ def engine_of(how: Making, make: Make) -> Engine:
 
 def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | None, float]:
     """In a worker: train a learner or make a run; (why it failed, seconds)."""
-    from harness.learners import Silent, learn
+    from harness.learners import Means, Silent, learn
     from harness.runs import run
     from harness.spec import from_json
 
@@ -136,7 +136,7 @@ def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | No
         if is_run:
             run(made, results=how.results, device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes)
         else:
-            learn(made, results=how.results, device=how.device, checkpoint_s=how.checkpoint_s, reporter=Silent())
+            learn(made, results=how.results, means=Means(device=how.device, checkpoint_s=how.checkpoint_s), reporter=Silent())
     except Exception as error:  # one step's fault is not the others'
         return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error), time.monotonic() - begun_s
     return None, time.monotonic() - begun_s

@@ -15,10 +15,12 @@ from harness.backbone import Backbone
 from harness.examination import Examination, asked_problems, of_documents, of_questions, sizes_of
 from harness.inquiries import of_requests
 from harness.lines import Line, trace_line, written
+from harness.ranks import ALONE, Ranks
 from harness.session import DEFAULT_ROWS, Job, Outcome, Session
 from harness.spec import RunSpec
 
 FLUSH_LINES = 64
+STRETCH_PROBLEMS = 512  # that a rank asks before all tell each other what they have: a crash loses no more
 LINES, TRACES = "problems.jsonl", "traces.jsonl"
 Progress = Callable[[int, int], None]  # problems done, problems in all
 
@@ -31,10 +33,12 @@ def evaluate(
     report: Progress | None = None,
     rows: int = DEFAULT_ROWS,
     max_kv_bytes: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Append the lines and traces that the files in ``folder`` do not have yet.
 
     max_kv_bytes: the most that keys and values may take; ValueError, before anything is asked, if one problem may need more.
+    ranks: the processes that share the problems; each has all lines in the end.
     """
     examination = _examination(spec, backbone, bounded=max_kv_bytes is not None)
     done = _kept(folder, examination, spec.infer.traces)
@@ -45,10 +49,10 @@ def evaluate(
         )
     lines: list[str] = []
     traces: list[str] = []
-    for count, (line, outcomes) in enumerate(_in_order(session, examination, done), start=done + 1):
-        lines.append(written(line))
-        if count <= spec.infer.traces:
-            traces.append(written(trace_line(line["id"], outcomes[:1] if examination.solves else outcomes)))
+    for count, (line, trace) in enumerate(_shared(session, examination, done, spec.infer.traces, ranks), start=done + 1):
+        lines.append(line)
+        if trace is not None:
+            traces.append(trace)
         if len(lines) >= FLUSH_LINES or count == len(examination.ids):
             if traces:
                 storage.append(folder / TRACES, "".join(traces))
@@ -68,14 +72,36 @@ def _examination(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Examina
     return of_questions(spec, backbone, asked_problems(spec), sizes)
 
 
-def _in_order(session: Session, examination: Examination, done: int) -> Iterator[tuple[Line, list[Outcome]]]:
-    """Lines, and what they are made of, of problems ``done``, ``done`` + 1, ... in order, whatever order they finish in."""
+def _shared(session: Session, examination: Examination, done: int, traces: int, ranks: Ranks) -> Iterator[tuple[str, str | None]]:
+    """Lines and traces as written, of problem ``done`` and those behind it, in order; each rank asks its share.
+
+    A stretch is handed round when all of it is answered, and its problems go round by turns: the last ones may be harder.
+    """
+
+    def asked(indices: range) -> Iterator[tuple[str, str | None]]:
+        for index, (line, outcomes) in zip(indices, _in_order(session, examination, indices), strict=True):
+            kept = outcomes[:1] if examination.solves else outcomes
+            yield written(line), written(trace_line(line["id"], kept)) if index < traces else None
+
+    end = len(examination.ids)
+    if ranks.count == 1:
+        yield from asked(range(done, end))
+        return
+    for start in range(done, end, STRETCH_PROBLEMS * ranks.count):
+        stop = min(start + STRETCH_PROBLEMS * ranks.count, end)
+        every = ranks.gathered(list(asked(range(start + ranks.rank, stop, ranks.count))))
+        for at in range(stop - start):
+            yield every[at % ranks.count][at // ranks.count]
+
+
+def _in_order(session: Session, examination: Examination, indices: range) -> Iterator[tuple[Line, list[Outcome]]]:
+    """Lines, and what they are made of, of some problems in order, whatever order they finish in."""
     held: dict[int, dict[int, Outcome]] = {}
     wanted: dict[int, int] = {}
-    following = done
+    following = indices.start
 
     def jobs() -> Iterable[Job]:
-        for index in range(done, len(examination.ids)):
+        for index in indices:
             made = examination.jobs(index)
             wanted[index], held[index] = len(made), {}
             yield from made
@@ -89,10 +115,10 @@ def _in_order(session: Session, examination: Examination, done: int) -> Iterator
         while whole():
             parts = held.pop(following)
             yield _made(examination, following, parts)
-            following += 1
+            following += indices.step
     while whole():  # the last ones, if nothing had to be done for them
         yield _made(examination, following, held.pop(following))
-        following += 1
+        following += indices.step
 
 
 def _made(examination: Examination, index: int, parts: Mapping[int, Outcome]) -> tuple[Line, list[Outcome]]:

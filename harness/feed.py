@@ -6,6 +6,7 @@ of equal length, cut from the train documents joined by END, in a new random ord
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,6 +47,29 @@ class Batch:
     def flops(self) -> int:
         """FLOPs that are booked so far: the first look and the passes over the cells."""
         return self.look_flops + self.cells.bill.total_flops
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which texts of an update one of several ranks is taught, and in how many parts one after another."""
+
+    rank: int = 0
+    ranks: int = 1
+    parts: int = 1
+
+    def slices(self, texts: int) -> list[slice]:
+        """Each part's texts, of so many: none is empty. ValueError if there are fewer than ranks."""
+        if texts < self.ranks:
+            raise ValueError(
+                f"train.problems_per_update: an update of {texts} texts cannot be shared among {self.ranks} processes; "
+                "set it higher, or launch fewer"
+            )
+        parts = min(self.parts, texts // self.ranks)
+        ends = [texts * n // (self.ranks * parts) for n in range(self.rank * parts, (self.rank + 1) * parts + 1)]
+        return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+WHOLE = Share()
 
 
 class Look:
@@ -121,6 +145,20 @@ class Feed:
         self, strategy: Strategy, update: int, *, progress: float, device: torch.device, backbone: Backbone | None = None
     ) -> Batch:
         """The cells of one update under a strategy. backbone: the model that it teaches, for strategies that revise."""
+        (whole,) = self.parts(strategy, update, progress=progress, device=device, backbone=backbone)
+        return whole
+
+    def parts(
+        self,
+        strategy: Strategy,
+        update: int,
+        *,
+        progress: float,
+        device: torch.device,
+        backbone: Backbone | None = None,
+        share: Share = WHOLE,
+    ) -> list[Batch]:
+        """The cells of a share of an update's texts, in parts. What looking has cost is booked once, on the first part of all."""
         rng = generator(self._seed, "lessons", update)
         problems = self.problems(update, lines="worked_lines" in strategy.needs())
         texts = [text for p in problems for text in strategy.lessons(p, progress=progress, rng=rng)]
@@ -130,11 +168,16 @@ class Feed:
             look = Look(strategy, backbone, self._context_tokens)
             texts = strategy.revise(texts, look, rng)
             look_flops = look.flops
-        stream = encode(texts, self._alphabet)
-        draw = derive(self._seed, "draw", update)
-        context = self._context_tokens
-        batch = make_batch(strategy, self._alphabet, stream, len(texts), device=device, context_tokens=context, draw=draw)
-        return replace(batch, look_flops=look_flops) if look_flops else batch
+        draw, batches = derive(self._seed, "draw", update), []
+        for some in (texts[part] for part in share.slices(len(texts))):
+            batch = make_batch(
+                strategy, self._alphabet, encode(some, self._alphabet), len(some),
+                device=device, context_tokens=self._context_tokens, draw=draw,
+            )  # fmt: skip
+            batches.append(batch)
+        if share.rank == 0 and look_flops:
+            batches[0] = replace(batches[0], look_flops=look_flops)
+        return batches
 
 
 def make_feed(spec: RunSpec, backbone: Backbone) -> Feed:

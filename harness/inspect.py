@@ -11,7 +11,7 @@ from harness import records, storage
 from harness.backbone import Backbone
 from harness.evaluate import TRACES, evaluate
 from harness.examination import library_of, referee_of, sizes_of
-from harness.learners import Reporter, Silent, learn
+from harness.learners import Means, Reporter, Silent, learn
 from harness.lines import cells_of, ledger_json, trace_json
 from harness.problem import Answer, Question, shown
 from harness.runs import compute_threads
@@ -37,7 +37,7 @@ def load_spec(spec: RunSpec, *, results: Path, device: str, command: str) -> Bac
     valued = None if spec.strategy.value_spec() is None else value_folder(results, spec)
     if valued is not None and not (valued / "value.json").exists():
         raise ValueError(f"RUN: the value model {valued} is not there; make it again with: {command} --again")
-    backbone, learner = learn(spec, results=results, device=device, checkpoint_s=30.0, reporter=Silent())
+    backbone, learner = learn(spec, results=results, means=Means(device=device), reporter=Silent())
     if valued is not None:
         backbone.value, _ = loaded(spec, backbone, learner, results=results)
     return backbone

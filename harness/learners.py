@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +19,12 @@ from harness.alphabet import KEPT, Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.feed import Feed, make_feed
 from harness.locks import alone
+from harness.ranks import ALONE, Ranks
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.strategy import Strategy
-from harness.train import Spent, Trainer
+from harness.target import Spent
+from harness.train import Trainer
 from harness.weights import check_teachable, load_state, make_backbone, pack, read_packed, state_of, weights_hash
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"  # learners that come with the harness, as they lie under results/weights
@@ -47,23 +50,36 @@ class Silent:
         """Nothing."""
 
 
-def learn(
-    spec: RunSpec, *, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool = False
-) -> tuple[Backbone, Record]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """By what means a run is made: nothing here is part of its spec.
+
+    checkpoint_s: between two states on disk. ranks: the processes that make it together; parts: in how many each of them takes an
+    update.
+    """
+
+    device: str = "cpu"
+    checkpoint_s: float = 30.0
+    ranks: Ranks = ALONE
+    parts: int = 1
+
+
+def learn(spec: RunSpec, *, results: Path, means: Means, reporter: Reporter, again: bool = False) -> tuple[Backbone, Record]:
     """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
     folder = records.weights_folder(results, spec)
     with alone(results, f"learner-{folder.name}"):
-        return _learned(spec, folder, results, device, checkpoint_s, reporter, again)
+        return _learned(spec, folder, results, means, reporter, again)
 
 
 def _learned(
-    spec: RunSpec, folder: Path, results: Path, device: str, checkpoint_s: float, reporter: Reporter, again: bool
+    spec: RunSpec, folder: Path, results: Path, means: Means, reporter: Reporter, again: bool
 ) -> tuple[Backbone, Record]:
     """The same, with nobody else at it."""
     asks, spec = spec.strategy, spec.as_learner()
     check_teachable(spec)
     storage.make_folder(folder)
     storage.sweep(folder)
+    means.ranks.mirror(results, folder)
     if again:
         for name in ("learner.json", "checkpoint.safetensors"):
             storage.remove(folder / name)
@@ -72,7 +88,7 @@ def _learned(
     complete, before = (folder / "learner.json").exists(), spec.pretrained()
     first = None
     if before is not None and not complete:
-        first = learn(before, results=results, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
+        first = learn(before, results=results, means=means, reporter=reporter)
     alphabet = learner_alphabet(spec, folder, first=first[0].alphabet if first else None)
     _check_wording(asks, alphabet)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
@@ -83,12 +99,11 @@ def _learned(
             raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")
         _take_weights(backbone, learner, folder, spec)
         storage.remove(folder / "checkpoint.safetensors")  # left behind if the process ended just before this
-        return backbone.to(torch.device(device)).eval(), learner
+        return backbone.to(torch.device(means.device)).eval(), learner
     if first is not None:
         load_state(backbone, state_of(first[0]))
-    backbone.to(torch.device(device))
-    learner = _train(spec, backbone, folder, checkpoint_s, reporter, first[1] if first else None, device)
-    return backbone.eval(), learner
+    backbone.to(torch.device(means.device))
+    return _train(spec, backbone, folder, means, reporter, first[1] if first else None)
 
 
 def _take_weights(backbone: Backbone, learner: Record, folder: Path, spec: RunSpec) -> None:
@@ -124,16 +139,22 @@ def _check_wording(strategy: Strategy, alphabet: Alphabet) -> None:
 
 
 def _train(
-    spec: RunSpec, backbone: Backbone, folder: Path, checkpoint_s: float, reporter: Reporter, before: Record | None, device: str
-) -> Record:
+    spec: RunSpec, backbone: Backbone, folder: Path, means: Means, reporter: Reporter, before: Record | None
+) -> tuple[Backbone, Record]:
     """Train to the end, write the weights, then learner.json, then drop the checkpoint."""
     started_s = time.monotonic()
     feed = make_feed(spec, backbone)
-    trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=checkpoint_s, owner=folder.name)
+    trainer = Trainer(
+        backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=means.checkpoint_s, owner=folder.name,
+        ranks=means.ranks, parts=means.parts,
+    )  # fmt: skip
     spent = trainer.run(lambda s, p, loss: reporter.training(spec, s, p, loss))
+    if means.ranks.sharded:
+        backbone = _joined(spec, backbone, means.device)
     if not backbone.as_it_is:  # else they are loaded again from where they lie
         storage.replace_file(folder / "model.safetensors", pack(state_of(backbone), {"learner": spec.learner_fingerprint()}))
-    records.write_json(folder / "timing.json", {"train_s": time.monotonic() - started_s, **machine(device)})
+    timing = {"train_s": time.monotonic() - started_s, "ranks": means.ranks.count, "parts": trainer.parts}
+    records.write_json(folder / "timing.json", timing | machine(means.device))
     learner = {
         "schema": SCHEMA,
         "learner": spec.learner_fingerprint(),
@@ -146,7 +167,14 @@ def _train(
     sealed = records.sealed(learner, folder, ("model.safetensors", "train.jsonl", "tokenizer.json"))
     records.write_json(folder / "learner.json", sealed)
     storage.remove(folder / "checkpoint.safetensors")
-    return sealed
+    return backbone.eval(), sealed
+
+
+def _joined(spec: RunSpec, split: Backbone, device: str) -> Backbone:
+    """A backbone of which every rank has all weights, from one whose weights are split among them."""
+    whole = make_backbone(spec.model, strategy=spec.strategy, alphabet=split.alphabet, seed=spec.seed)
+    load_state(whole, state_of(split))
+    return whole.to(torch.device(device))
 
 
 def _train_ledger(spec: RunSpec, spent: Spent, feed: Feed, before: Record | None) -> Record:

@@ -34,6 +34,14 @@ ADDRESS = click.option("--address", help="Of the Ray cluster (auto, HOST:PORT). 
 GPUS = click.option(
     "--gpus", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each run under --engine ray, e.g. 0.25."
 )
+PARTS = click.option(
+    "--parts",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Take each update in so many parts, one after another (gradient accumulation): less memory, the same update.",
+)
+SHARD = click.option("--shard", is_flag=True, help="Launched several times over: split the weights among the processes (FSDP).")
 RUN_THREADS = click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
 PLAN = click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")
 

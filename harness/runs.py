@@ -25,9 +25,10 @@ from harness.foreseen import costs_of, unit_flops
 from harness.inquiries import asked_inquiries, totals_of
 from harness.inquiry_costs import request_costs
 from harness.instrument import ATTENTION, write_attention
-from harness.learners import Reporter, Silent, learn, learner_alphabet, machine
+from harness.learners import Means, Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
 from harness.meter import TRAINING_FACTOR
+from harness.ranks import ALONE, Ranks
 from harness.records import Record
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
@@ -45,12 +46,16 @@ def run(
     checkpoint_s: float = 30.0,
     reporter: Reporter | None = None,
     max_kv_bytes: int | None = None,
+    ranks: Ranks = ALONE,
+    parts: int = 1,
 ) -> Record:
     """The run's record, with its timing added; made if it is not there yet. again: make it anew.
 
-    max_kv_bytes: the most that keys and values may take when asking; it changes no number.
+    max_kv_bytes: the most that keys and values may take when asking; it changes no number. ranks: the processes that make the run
+    together; parts: in how many each of them takes an update.
     """
     reporter = reporter or Silent()
+    means = Means(device=device, checkpoint_s=checkpoint_s, ranks=ranks, parts=parts)
     folder = records.run_folder(results, spec)
     if not again and (record := records.finished(results, spec)) is not None:
         return record
@@ -58,24 +63,27 @@ def run(
     with compute_threads(spec.threads), folders, alone(results, f"run-{folder.name}"):
         if not again and (record := records.finished(results, spec)) is not None:
             return record  # made by whoever held the lock
+        ranks.begin()
         storage.sweep(folder)
+        ranks.mirror(results, folder)
         for name in ("run.json", *((LINES, TRACES) if again else ())):
             storage.remove(folder / name)
         valued, value = spec.strategy.value_spec() is not None, None
         if valued:
             problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
-        backbone, learner = learn(spec, results=results, again=again, device=device, checkpoint_s=checkpoint_s, reporter=reporter)
+        backbone, learner = learn(spec, results=results, again=again, means=means, reporter=reporter)
         if valued:
             told = partial(reporter.evaluating, spec.as_learner())  # whose attempts they are
             backbone.value, value = fitted(
-                spec, backbone, learner, results=results, again=again, max_kv_bytes=max_kv_bytes, report=told
+                spec, backbone, learner, results=results, again=again, max_kv_bytes=max_kv_bytes, report=told, ranks=ranks
             )
         started_s = time.monotonic()
         stable = bit_stable(spec, backbone)
         told = partial(reporter.evaluating, spec)
-        evaluate(spec, backbone, folder, report=told, max_kv_bytes=max_kv_bytes)
+        evaluate(spec, backbone, folder, report=told, max_kv_bytes=max_kv_bytes, ranks=ranks)
         write_attention(backbone, records.read_lines(folder, TRACES), folder / ATTENTION)
-        return _record(spec, backbone, learner, value, folder, results, time.monotonic() - started_s, stable, device)
+        timing = {"evaluate_s": time.monotonic() - started_s, "bit_stable": stable, "ranks": ranks.count, **machine(device)}
+        return _record(spec, backbone, learner, value, folder, results, timing)
 
 
 def _record(
@@ -85,9 +93,7 @@ def _record(
     value: Record | None,
     folder: Path,
     results: Path,
-    evaluate_s: float,
-    stable: bool,
-    device: str,
+    timing: Record,
 ) -> Record:
     """Write timing.json and then run.json, whose presence means that the run is complete."""
     lines = records.read_lines(folder)
@@ -115,13 +121,10 @@ def _record(
         "data": dict(spec.task.provenance()),
         "known_failures": dict(spec.strategy.known_failures),
     }
-    timing = {
+    timing = timing | {
         "train_s": records.read_timing(weights).get("train_s"),
-        "evaluate_s": evaluate_s,
-        "seconds_per_problem": evaluate_s / max(len(lines), 1),
-        "bit_stable": stable,
+        "seconds_per_problem": timing["evaluate_s"] / max(len(lines), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **machine(device),
     }
     records.write_json(folder / "timing.json", timing)
     sealed = records.sealed(record, folder, (LINES, TRACES, ATTENTION, "train.jsonl"))

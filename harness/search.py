@@ -207,6 +207,10 @@ class Search(Strategy):
         """The base's."""
         return self.asked.loss(backbone, states, cells, progress)
 
+    def loss_counts(self, cells: Any) -> Sequence[int]:
+        """The base's."""
+        return self.asked.loss_counts(cells)
+
     def revise(self, texts: list[Text], look: Any, rng: np.random.Generator) -> list[Text]:
         """The base's."""
         return self.asked.revise(texts, look, rng)

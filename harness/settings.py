@@ -20,13 +20,16 @@ T = TypeVar("T")
 When = Literal["learn", "ask"]
 
 
-def setting(default: Any, *, doc: str, when: When = "learn", low: float | None = None, high: float | None = None) -> Any:
+def setting(
+    default: Any, *, doc: str, when: When = "learn", low: float | None = None, high: float | None = None, late: bool = False
+) -> Any:
     """A field of a spec or plugin.
 
     when: "learn" if it changes what is trained, "ask" if only how the trained model is asked (sweeping it retrains nothing).
-    low, high: the legal range, both ends included.
+    low, high: the legal range, both ends included. late: came when there were records; left out of JSON at its default, so that
+    these keep their names.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "when": when, "low": low, "high": high})
+    return dataclasses.field(default=default, metadata={"doc": doc, "when": when, "low": low, "high": high, "late": late})
 
 
 def did_you_mean(word: str, legal: Iterable[str]) -> str:
@@ -107,6 +110,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, prefix: str) -> T:
 
 def to_json(instance: Any) -> dict[str, Any]:
     """The fields of a frozen dataclass as plain JSON values, in their order."""
-    values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    fields = [f for f in dataclasses.fields(instance) if not f.metadata.get("late") or getattr(instance, f.name) != f.default]
+    values = {f.name: getattr(instance, f.name) for f in fields}
     values = {name: to_json(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
     return typing.cast(dict[str, Any], msgspec.to_builtins(values))

@@ -79,6 +79,7 @@ class TrainSpec:
     weight_decay: float = setting(0.1, doc="decoupled weight decay of matrices", low=0.0, high=10.0)
     beta2: float = setting(0.99, doc="AdamW's second-moment decay", low=0.5, high=0.99999)
     clip_norm: float = setting(1.0, doc="largest gradient norm", low=1e-6, high=1e6)
+    precision: Literal["fp32", "tf32", "bf16"] = setting("fp32", doc="of training's matrix products", late=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -239,6 +239,14 @@ class Strategy:
 
         return F.cross_entropy(backbone.head(states, cells.reads), cells.targets)
 
+    def loss_counts(self, cells: Cells) -> Sequence[int]:
+        """How many things here the means in `loss` are over, if they are not over all targets.
+
+        An update may be taken in parts, on several devices. A loss that is one mean over the targets, as most are, needs nothing
+        more. Else each mean counts here, and `loss` multiplies it by its own of ``cells.weights`` (where there are any).
+        """
+        return ()
+
     def revise(self, texts: list[Text], look: Look, rng: np.random.Generator) -> list[Text]:
         """An update's lessons as they are taught: for what depends on tokens, or on how the model finds the texts now.
 

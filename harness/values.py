@@ -26,6 +26,7 @@ from harness.locks import alone
 from harness.meter import TRAINING_FACTOR
 from harness.plugin_spec import plugin_json
 from harness.problem import Problem
+from harness.ranks import ALONE, Ranks
 from harness.rating import Sample, base_of, sampled, wanted_by
 from harness.records import Record
 from harness.search_wants import ValueSpec
@@ -101,15 +102,17 @@ def fitted(
     again: bool,
     max_kv_bytes: int | None = None,
     report: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[ValueModel, Record]:
     """The value model that a run asks for, and its value.json: loaded if complete, else made in one go.
 
-    learner: its record; again: make it anew. report: told problems done and in all. ValueError if there is nothing to fit on, if
-    a problem may pass ``max_kv_bytes``, or if what lies there is spoilt.
+    learner: its record; again: make it anew. report: told problems done and in all. ranks: the processes that each do all of
+    this. ValueError if there is nothing to fit on, if a problem may pass ``max_kv_bytes``, or if what lies there is spoilt.
     """
     problems, folder = problems_of(spec), value_folder(results, spec)
     with storage.new_folders(results, folder), alone(results, f"value-{folder.name}"):
         storage.sweep(folder)
+        ranks.mirror(results, folder)
         if again:
             storage.remove(folder / "value.json")
         if not (folder / "value.json").exists():

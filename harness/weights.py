@@ -128,7 +128,14 @@ def _grown(weight: Tensor, rows: int, seed: int, purpose: str) -> Tensor:
 def state_of(backbone: Backbone) -> dict[str, Tensor]:
     """All weights by name, a tied head once."""
     own = {name for named in (backbone.named_parameters(), backbone.named_buffers()) for name, _ in named}
-    return {k: v.detach().contiguous() for k, v in backbone.state_dict().items() if k in own}
+    return {k: whole(v.detach()).contiguous() for k, v in backbone.state_dict().items() if k in own}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each rank may hold a part (FSDP), gathered; every rank must ask for it."""
+    gather = getattr(tensor, "full_tensor", None)
+    gathered: Tensor = tensor if gather is None else gather()
+    return gathered
 
 
 def load_state(backbone: Backbone, state: dict[str, Tensor]) -> None:

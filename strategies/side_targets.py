@@ -51,7 +51,21 @@ class SideTargets(Strategy):
         import torch.nn.functional as F
 
         nats = F.cross_entropy(backbone.head(states, cells.reads), cells.targets, reduction="none")
-        beside = torch.from_numpy(cells.layout.role[cells.reads.cells] == ROLES.index("thought")).to(nats.device)
-        shares = torch.where(beside, self.weight / beside.sum().clamp(min=1), 1 / (~beside).sum().clamp(min=1))
+        beside = torch.from_numpy(self._beside(cells)).to(nats.device)
+        of_lines, of_answers = cells.weights or (1, 1)
+        shares = torch.where(
+            beside, self.weight * of_lines / beside.sum().clamp(min=1), of_answers / (~beside).sum().clamp(min=1)
+        )
         total: Tensor = (nats * shares).sum()
         return total
+
+    def loss_counts(self, cells: Any) -> Sequence[int]:
+        """Targets of lines, and of answers."""
+        if self.weight == 0:
+            return ()
+        beside = int(self._beside(cells).sum())
+        return beside, len(cells.targets) - beside
+
+    def _beside(self, cells: Any) -> Any:
+        """Which targets (R,) are those of lines."""
+        return cells.layout.role[cells.reads.cells] == ROLES.index("thought")

@@ -18,7 +18,8 @@ from harness.problem import Document, Tokens
 from harness.spec import TrainSpec
 from harness.strategy import Sight, Strategy
 from harness.stream import encode
-from harness.train import Spent, Trainer, learning_rate_at, make_target
+from harness.target import Spent, learning_rate_at, make_target
+from harness.train import Trainer
 from harness.weights import weights_hash
 
 DIRECT = strategy("direct")

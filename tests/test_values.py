@@ -23,7 +23,7 @@ from harness.calibration import BINS, calibration, diagram
 from harness.checks.context import with_methods
 from harness.examination import oracle_of
 from harness.inspect import ask_run, load_run, verify_run
-from harness.learners import Silent, learn
+from harness.learners import Means, Silent, learn
 from harness.meter import CLASSES, gpt2_price, head_flops
 from harness.problem import END, SEP, Key, Piece, Problem, Question, Tokens
 from harness.search_wants import LastState, ValueSpec
@@ -51,7 +51,7 @@ def spec_of(how=BEST, **settings: Any) -> Any:
 
 
 def learned(results: Path) -> Any:
-    return learn(spec_of(), results=results, device="cpu", checkpoint_s=30.0, reporter=Silent())
+    return learn(spec_of(), results=results, means=Means(), reporter=Silent())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,8 +23,9 @@ from harness.meter import TRAINING_FACTOR, gpt2_price
 from harness.problem import Answer, Key, Problem, Question, Tokens
 from harness.session import Job
 from harness.spec import TrainSpec
+from harness.target import Spent
 from harness.task import Split, Task, setting
-from harness.train import Spent, Trainer
+from harness.train import Trainer
 from harness.weights import weights_hash
 
 RANDOM_UPDATES, RANDOM_TOKENS = 200, 12

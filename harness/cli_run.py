@@ -1,0 +1,128 @@
+"""`run`: a spec from options, a file or another run, made by this process or by several. Knows options; imports late."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.launch import rank
+from harness.options import (
+    CHECKPOINT_S,
+    DEVICE,
+    JSON,
+    MAX_KV_BYTES,
+    PARTS,
+    PROBLEMS,
+    RESULTS,
+    SHARD,
+    check_device,
+    parse_settings,
+)
+
+
+@click.command()
+@click.option("--strategy", help="Name (see `list`), file.py, or package.module:Class.")
+@click.option("--task", help="Name (see `list`), file.py, or package.module:Class.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, e.g. strategy.per_token=2. Repeatable.")
+@click.option("--train-flops", help="Training budget in FLOPs.")
+@click.option("--match", help="What equals plain training's consumption at the budget: flops, tokens or examples.")
+@PROBLEMS
+@click.option("--seed", type=int, help="Seed of weights, data order and test set.  [default: 0]")
+@click.option("--threads", type=int, help="Compute threads.  [default: 1]")
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Read the whole spec from a JSON file or a run.json.")
+@click.option("--twin", help="The baseline with the compute of another run: long (training), deep or wide (asking); with --of.")
+@click.option("--of", "twin_of", metavar="RUN", help="The run that --twin is of: a folder, or the beginning of its name.")
+@click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
+@click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
+@PARTS
+@SHARD
+@CHECKPOINT_S
+@MAX_KV_BYTES
+@RESULTS
+@DEVICE
+@JSON
+def run(
+    strategy: str | None,
+    task: str | None,
+    settings: tuple[str, ...],
+    train_flops: str | None,
+    match: str | None,
+    problems: str | None,
+    seed: int | None,
+    threads: int | None,
+    spec_file: Path | None,
+    twin: str | None,
+    twin_of: str | None,
+    again: bool,
+    dry_run: bool,
+    parts: int,
+    shard: bool,
+    checkpoint_s: float,
+    max_kv_bytes: int | None,
+    results: Path,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train a learner (or load it), ask it every test problem, and print the record."""
+    options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
+    given = parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
+    made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
+    spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
+    check_device(device)
+    from harness import show, show_runs
+    from harness.runs import plan
+    from harness.together import run_together
+
+    if made:
+        show.to_stderr(made.line())
+    if dry_run:
+        if rank() == 0:
+            show.print_plan(plan(spec), as_json=as_json)
+        return
+    options_of_run = {"again": again, "checkpoint_s": checkpoint_s, "max_kv_bytes": max_kv_bytes, "parts": parts}
+    record = run_together(spec, results, device, options_of_run, shard=shard)
+    if record is None:  # the first of several processes says it all
+        return
+    if made:
+        show.to_stderr(made.line(record))
+    if as_json:
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        show_runs.print_runs(record, spec, results)
+
+
+def _spec(
+    strategy: str | None, task: str | None, given: dict[str, Any], seed: int | None, threads: int | None, spec_file: Path | None
+) -> Any:
+    """The spec from a file or from options."""
+    from harness.spec import from_json, make_spec
+
+    if spec_file is None:
+        if strategy is None or task is None:
+            raise ValueError(f"run needs {'--strategy' if strategy is None else '--task'} (see `list`), or --spec FILE")
+        return make_spec(strategy=strategy, task=task, settings=given, seed=seed or 0, threads=1 if threads is None else threads)
+    if strategy or task or given:
+        raise ValueError("--spec: holds every setting itself; only --seed and --threads may be given beside it")
+    try:
+        content = json.loads(spec_file.read_bytes())
+        content = content.get("spec", content)
+        content |= {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
+        return from_json(content)
+    except OSError as error:
+        raise ValueError(f"--spec: cannot read {spec_file}: {error.strerror}") from None
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
+
+
+def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, threads: int | None, others: tuple[Any, ...]) -> Any:
+    """The twin that is asked for, or None."""
+    if twin is None and of is None:
+        return None
+    if any(others):
+        raise ValueError("--twin: takes every setting from the run; only --seed and --threads may be given beside it")
+    from harness.twins import make_twin
+
+    return make_twin(twin, of, results=results, seed=seed, threads=threads)

@@ -1,0 +1,30 @@
+"""One run, made by this process or by all that were launched together (torchrun, `accelerate launch`).
+
+Knows who says what on the screen; the run is `harness.runs`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import show
+from harness.ranks import joined
+from harness.records import Record
+from harness.runs import run
+from harness.spec import RunSpec
+
+
+def run_together(spec: RunSpec, results: Path, device: str, options: dict[str, Any], *, shard: bool) -> Record | None:
+    """The run's record; None on every rank but the first, which alone shows how it goes and writes into ``results``."""
+    with joined(device, shard=shard) as (ranks, own):
+        if ranks.first:
+            try:
+                with show.Bars() as bars:
+                    return run(spec, results=results, device=own, ranks=ranks, reporter=bars, **options)
+            finally:
+                ranks.dismiss()
+        with ranks.followed(results) as scratch:
+            if scratch is not None:
+                run(spec, results=scratch, device=own, ranks=ranks, **options)
+        return None
