@@ -23,16 +23,21 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate, or return the record that is there: run.json's content with ``timing`` added.
 
+    results: a folder, or a URL of what fsspec opens.
     Raises ValueError for anything that the caller can mend; the message says how.
     """
     from harness import records
+    from harness.remote import is_url, scratch_of, synced
 
-    record = None if again else records.finished(Path(results), spec)
-    if record is not None:
-        return record
-    from harness.runs import run as run_spec
+    url = str(results) if is_url(str(results)) else None
+    folder = Path(results) if url is None else scratch_of(url)
+    with synced(url, spec):
+        record = None if again else records.finished(folder, spec)
+        if record is not None:
+            return record
+        from harness.runs import run as run_spec
 
-    return run_spec(spec, results=Path(results), again=again, device=device, max_kv_bytes=max_kv_bytes)
+        return run_spec(spec, results=folder, again=again, device=device, max_kv_bytes=max_kv_bytes)
 
 
 def load_runs(path: str | Path = "results") -> pd.DataFrame:

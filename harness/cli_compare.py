@@ -25,6 +25,7 @@ from harness.options import (
     WORKERS,
     check_device,
     parse_settings,
+    results_url,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def compare(
     from harness.engines import Making
 
     how = Making(
-        results=results, device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
+        results=results, url=results_url(), device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
         engine=engine, workers=workers, address=address, gpus=gpus,
     )  # fmt: skip
     return compare_suite(suite, how, dry_run=dry_run, as_json=as_json)
@@ -170,7 +171,7 @@ def sweep(
         problems=problems, family=family,
     )  # fmt: skip
     how = Making(
-        results=results, device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
+        results=results, url=results_url(), device=device, threads=threads, checkpoint_s=checkpoint_s, max_kv_bytes=max_kv_bytes,
         engine=engine, workers=workers, address=address, gpus=gpus,
     )  # fmt: skip
     pictures = partial(draw_sweep, key=key, values=values)

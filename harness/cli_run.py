@@ -20,6 +20,7 @@ from harness.options import (
     SHARD,
     check_device,
     parse_settings,
+    results_url,
 )
 
 
@@ -83,7 +84,7 @@ def run(
             show.print_plan(plan(spec), as_json=as_json)
         return
     options_of_run = {"again": again, "checkpoint_s": checkpoint_s, "max_kv_bytes": max_kv_bytes, "parts": parts}
-    record = run_together(spec, results, device, options_of_run, shard=shard)
+    record = run_together(spec, results, device, options_of_run, shard=shard, url=results_url())
     if record is None:  # the first of several processes says it all
         return
     if made:
@@ -125,4 +126,8 @@ def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, thr
         raise ValueError("--twin: takes every setting from the run; only --seed and --threads may be given beside it")
     from harness.twins import make_twin
 
+    if (url := results_url()) is not None:
+        from harness.remote import Remote
+
+        Remote(url).take_all()
     return make_twin(twin, of, results=results, seed=seed, threads=threads)

@@ -14,6 +14,7 @@ from harness import records
 from harness.engines import Hearer, Making, Outcome, make_all
 from harness.grid import Cell, Grid
 from harness.records import Record
+from harness.remote import Remote
 from harness.schedule import Step
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ class Compared:
     failed: tuple[Outcome, ...]
 
 
-def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None]) -> dict[Cell, Record]:
-    """The records that are there. A spoilt one is told, and its run fails when it is made: --again is for the user to say."""
+def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None], *, url: str | None = None) -> dict[Cell, Record]:
+    """The records that are there. A spoilt one is told, and its run fails when it is made: --again is for the user to say.
+
+    url: where results lie, if elsewhere; what is complete there is taken first.
+    """
     found = {}
+    if url is not None:
+        remote = Remote(url)
+        for cell in cells:
+            remote.take(records.run_folder(results, cell.spec))
     for cell in cells:
         try:
             record = records.finished(results, cell.spec)
@@ -64,7 +72,7 @@ def compare(
         watcher.begins(cost, len(present))
         told = _Failures(watcher, failed)
         make_all(missing, how, expected_s=cost.each_s, hearer=told)
-    every = present | read(missing, how.results, lambda _: None)  # a spoilt one has failed above
+    every = present | read(missing, how.results, lambda _: None, url=how.url)  # a spoilt one has failed above
     return Compared({cell: every[cell] for cell in grid.cells if cell in every}, tuple(failed))
 
 

@@ -55,7 +55,7 @@ def compare_suite(
 
 def _made(grid: Grid, how: Making, *, title: str, dry_run: bool, as_json: bool) -> Compared | None:
     """Say what is missing and what it will cost, and make it; None if that was all that was asked."""
-    present = read(grid.cells, how.results, lambda line: to_stderr(f"left out: {line}"))
+    present = read(grid.cells, how.results, lambda line: to_stderr(f"left out: {line}"), url=how.url)
     missing, cost = [cell for cell in grid.cells if cell not in present], None
     count = how.workers or os.cpu_count() or 1
     if missing:

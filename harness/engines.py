@@ -22,11 +22,14 @@ KILLED = "its process was killed (out of memory?)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Making:
-    """How runs are made. workers: steps at once at most, None for as many as there are cores. address: of a Ray cluster, None for
-    one of this machine alone. gpus: how much of a GPU a step takes there.
+    """How runs are made.
+
+    url: where results lie, if elsewhere; ``results`` is then its scratch folder here. workers: steps at once at most, None for as
+    many as there are cores. address: of a Ray cluster, None for one of this machine alone. gpus: how much of a GPU a step takes.
     """
 
     results: Path
+    url: str | None = None
     device: str = "cpu"
     threads: int = 1
     checkpoint_s: float = 30.0
@@ -128,15 +131,18 @@ def engine_of(how: Making, make: Make) -> Engine:
 def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | None, float]:
     """In a worker: train a learner or make a run; (why it failed, seconds)."""
     from harness.learners import Means, Silent, learn
+    from harness.remote import scratch_of, synced
     from harness.runs import run
     from harness.spec import from_json
 
     begun_s, made = time.monotonic(), from_json(spec)
+    results = how.results if how.url is None else scratch_of(how.url)  # another machine may have another one
     try:
-        if is_run:
-            run(made, results=how.results, device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes)
-        else:
-            learn(made, results=how.results, means=Means(device=how.device, checkpoint_s=how.checkpoint_s), reporter=Silent())
+        with synced(how.url, made):
+            if is_run:
+                run(made, results=results, device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes)
+            else:
+                learn(made, results=results, means=Means(device=how.device, checkpoint_s=how.checkpoint_s), reporter=Silent())
     except Exception as error:  # one step's fault is not the others'
         return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error), time.monotonic() - begun_s
     return None, time.monotonic() - begun_s

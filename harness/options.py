@@ -1,4 +1,4 @@
-"""Options and checks that several commands share. Knows words; does nothing."""
+"""Options and checks that several commands share. Knows words, and where results lie."""
 
 from __future__ import annotations
 
@@ -8,8 +8,35 @@ from typing import Any
 
 import click
 
+URL = "harness.url"  # in a context's meta: where results lie, if elsewhere
+OWN_SYNC = ("run", "compare", "sweep")  # commands that take and give each run by itself
+NEED_WEIGHTS = ("ask", "verify", "export")
+
+
+class _Results(click.ParamType[Path]):
+    """A folder, or a URL whose complete runs are taken into a scratch folder first and given back at the end."""
+
+    name = "folder or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The folder in which the command works."""
+        from harness.remote import Remote, is_url
+
+        if ctx is None or isinstance(value, Path) or not is_url(value):
+            return Path(value)
+        remote, command = Remote(value.rstrip("/")), ctx.info_name
+        if command == "gc":
+            raise ValueError("--results: gc clears up a folder of this machine, not a URL")
+        ctx.meta[URL] = remote.url
+        if command not in OWN_SYNC:
+            remote.take_all(("runs", "weights", "values") if command in NEED_WEIGHTS else ("runs",))
+        if command != "run":
+            ctx.call_on_close(remote.give_all)
+        return remote.local
+
+
 RESULTS = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+    "--results", type=_Results(), default=Path("results"), show_default=True, help="Results folder, or a URL (s3://, gs://, ..)."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout; all else goes to stderr.")
 MAX_KV_BYTES = click.option(
@@ -55,6 +82,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set: expected KEY=VALUE, for example strategy.per_token=2, got {word!r}")
         parsed[key] = value
     return parsed
+
+
+def results_url() -> str | None:
+    """Where results lie, if elsewhere than in the folder that the command was given."""
+    url: str | None = click.get_current_context().meta.get(URL)
+    return url
 
 
 def check_device(device: str, *, here: bool = True) -> None:

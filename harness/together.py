@@ -11,16 +11,22 @@ from typing import Any
 from harness import show
 from harness.ranks import joined
 from harness.records import Record
+from harness.remote import synced
 from harness.runs import run
 from harness.spec import RunSpec
 
 
-def run_together(spec: RunSpec, results: Path, device: str, options: dict[str, Any], *, shard: bool) -> Record | None:
-    """The run's record; None on every rank but the first, which alone shows how it goes and writes into ``results``."""
+def run_together(
+    spec: RunSpec, results: Path, device: str, options: dict[str, Any], *, shard: bool, url: str | None
+) -> Record | None:
+    """The run's record; None on every rank but the first, which alone shows how it goes and writes into ``results``.
+
+    url: where results lie, if elsewhere; ``results`` is then its scratch folder here.
+    """
     with joined(device, shard=shard) as (ranks, own):
         if ranks.first:
             try:
-                with show.Bars() as bars:
+                with synced(url, spec), show.Bars() as bars:
                     return run(spec, results=results, device=own, ranks=ranks, reporter=bars, **options)
             finally:
                 ranks.dismiss()
