@@ -41,6 +41,14 @@ def files_of(figure: Any, name: str) -> dict[str, bytes]:
     return files
 
 
+LONGEST_LABEL = 50  # characters that fit along a side
+
+
+def label_of(words: str, tail: str) -> str:
+    """Of an axis, in two lines if one is too long for it."""
+    return f"{words}, {tail}" if len(words) + len(tail) < LONGEST_LABEL else f"{words},\n{tail}"
+
+
 def look_of(strategy: str, nth: int = 0) -> dict[str, str]:
     """Colour and marker of a strategy, by its place among all of them; nth: of several arms of it, by the marker's filling."""
     known = registry.names("strategy")

@@ -16,7 +16,7 @@ from harness import difficulty_plots, record_plots, storage
 from harness.comparison import Measured
 from harness.curves import COMPARATOR, Currency, Curves
 from harness.difficulty_plots import SCALE
-from harness.figures import REFERENCE, STYLE, figure_of, files_of, looks
+from harness.figures import REFERENCE, STYLE, figure_of, files_of, label_of, looks
 from harness.hulls import Point, pareto
 from harness.registry import short_name
 from harness.stats import t_interval
@@ -75,7 +75,7 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
         axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor")
     axes.set_xlim(min(costs) / 1.35, edge)
     log_axis(axes)
-    axes.set(xlabel=label, ylabel=f"{words}, mean of {len(curves.seeds)} seeds, 95% interval")
+    axes.set(xlabel=label, ylabel=label_of(words, f"mean of {len(curves.seeds)} seeds, 95% interval"))
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
@@ -139,7 +139,7 @@ def _learning(every: Sequence[Measured]) -> Any:
         reach = [np.subtract(middle, low), np.subtract(high, middle)]
         axes.errorbar(x, middle, yerr=reach, capsize=3, markersize=7, label=arm.label, **look)
     log_axis(axes, [one.train_flops for one in every])
-    axes.set(xlabel="training FLOPs", ylabel=f"{words}, mean of seeds, 95% interval")
+    axes.set(xlabel="training FLOPs", ylabel=label_of(words, "mean of seeds, 95% interval"))
     axes.set_title(short_name(every[0].block.task), fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
