@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,10 +18,14 @@ from harness.options import (
     PROBLEMS,
     RESULTS,
     SHARD,
+    TRACK,
     check_device,
     parse_settings,
     results_url,
 )
+
+if TYPE_CHECKING:
+    from harness.tracking import Name as Tracker
 
 
 @click.command()
@@ -38,6 +42,7 @@ from harness.options import (
 @click.option("--of", "twin_of", metavar="RUN", help="The run that --twin is of: a folder, or the beginning of its name.")
 @click.option("--again", is_flag=True, help="Make the run anew even if its record is complete.")
 @click.option("--dry-run", is_flag=True, help="Print what the run would cost (FLOPs, minutes, disk) and stop.")
+@TRACK
 @PARTS
 @SHARD
 @CHECKPOINT_S
@@ -59,6 +64,7 @@ def run(
     twin_of: str | None,
     again: bool,
     dry_run: bool,
+    track: Tracker | None,
     parts: int,
     shard: bool,
     checkpoint_s: float,
@@ -84,7 +90,7 @@ def run(
             show.print_plan(plan(spec), as_json=as_json)
         return
     options_of_run = {"again": again, "checkpoint_s": checkpoint_s, "max_kv_bytes": max_kv_bytes, "parts": parts}
-    record = run_together(spec, results, device, options_of_run, shard=shard, url=results_url())
+    record = run_together(spec, results, device, options_of_run, shard=shard, url=results_url(), track=track)
     if record is None:  # the first of several processes says it all
         return
     if made:

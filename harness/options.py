@@ -68,6 +68,9 @@ PARTS = click.option(
     show_default=True,
     help="Take each update in so many parts, one after another (gradient accumulation): less memory, the same update.",
 )
+TRACK = click.option(
+    "--track", type=click.Choice(["tensorboard", "trackio"]), help="Keep curves for it in RESULTS/tracking.  [default: nothing]"
+)
 SHARD = click.option("--shard", is_flag=True, help="Launched several times over: split the weights among the processes (FSDP).")
 RUN_THREADS = click.option("--threads", type=int, default=1, show_default=True, help="Compute threads of each run.")
 PLAN = click.option("--dry-run", is_flag=True, help="Print the plan (runs, FLOPs, minutes, disk) and stop.")

@@ -14,20 +14,32 @@ from harness.records import Record
 from harness.remote import synced
 from harness.runs import run
 from harness.spec import RunSpec
+from harness.tracking import Name as Tracker
+from harness.tracking import Tracked, tracked
 
 
 def run_together(
-    spec: RunSpec, results: Path, device: str, options: dict[str, Any], *, shard: bool, url: str | None
+    spec: RunSpec,
+    results: Path,
+    device: str,
+    options: dict[str, Any],
+    *,
+    shard: bool,
+    url: str | None,
+    track: Tracker | None,
 ) -> Record | None:
     """The run's record; None on every rank but the first, which alone shows how it goes and writes into ``results``.
 
-    url: where results lie, if elsewhere; ``results`` is then its scratch folder here.
+    url: where results lie, if elsewhere; ``results`` is then its scratch folder here. track: what keeps curves.
     """
     with joined(device, shard=shard) as (ranks, own):
         if ranks.first:
             try:
-                with synced(url, spec), show.Bars() as bars:
-                    return run(spec, results=results, device=own, ranks=ranks, reporter=bars, **options)
+                with synced(url, spec), show.Bars() as bars, tracked(bars, track, results) as reporter:
+                    record = run(spec, results=results, device=own, ranks=ranks, reporter=reporter, **options)
+                    if isinstance(reporter, Tracked):
+                        reporter.ended(spec, record)
+                    return record
             finally:
                 ranks.dismiss()
         with ranks.followed(results) as scratch:
