@@ -23,6 +23,7 @@ from harness.alphabet import Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.bench_engines import engine_measures
 from harness.bench_lm_eval import lm_eval_measures
+from harness.bench_ranks import rank_measures
 from harness.bench_search import PROBLEMS, Searched, searches
 from harness.bench_startup import startup_measures
 from harness.bench_turns import line_of, medians, over, result, same, seconds_of, turns
@@ -36,7 +37,7 @@ from harness.wants import Generate, Solver
 from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "startup")  # what `only` picks from
+NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "ranks", "startup")  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
@@ -94,6 +95,7 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "search": lambda: _search(repeats),
         "lm_eval": lambda: lm_eval_measures(max(MIN_ROUNDS, repeats)),
         "engines": engine_measures,
+        "ranks": rank_measures,
         "startup": startup_measures,
     }
     try:

@@ -23,6 +23,7 @@ from harness.schedule import Schedule, Step, steps_of
 from harness.spec import make_spec
 
 RUNS, NOTHINGS = 16, 5000
+RUN_FLOPS = 5e10  # about 5 s of training: a process that begins takes as long to load its libraries
 NOTHINGS_TARGET_S, START_TARGET_S, STEP_TARGET_S, MEMORY_TARGET_BYTES = 60.0, 1.0, 1.0, 50_000_000
 TARGETS: dict[Name, float] = {"local": 1.8, "ray": 1.5}  # Ray's own processes share the cores
 BYTES_OF_MAXRSS = 1024
@@ -61,7 +62,7 @@ def engine_measures() -> Iterator[dict[str, Any]]:
 
 
 def _of(engine: Name) -> Iterator[dict[str, Any]]:
-    cells = [Cell(_tiny(seed), ()) for seed in range(RUNS)]
+    cells = [Cell(_small(seed), ()) for seed in range(RUNS)]
     seconds, written = {}, {}
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -81,8 +82,8 @@ def _of(engine: Name) -> Iterator[dict[str, Any]]:
     yield from _nothings(engine)
 
 
-def _tiny(seed: int) -> Any:
-    settings = {"model.size": "xs", "train.flops": 1e10, "infer.problems": 200}
+def _small(seed: int) -> Any:
+    settings = {"model.size": "xs", "train.flops": RUN_FLOPS, "infer.problems": 500}
     return make_spec(strategy=default("baseline"), task="arithmetic", settings=settings, seed=seed)
 
 
@@ -97,7 +98,7 @@ def _made(how: Making, steps: list[Step]) -> dict[str, float]:
 
 def _nothings(engine: Name) -> Iterator[dict[str, Any]]:
     """Thousands of steps that do nothing: how long they take, and what they leave in memory."""
-    spec = _tiny(0)
+    spec = _small(0)
     steps = [Step(f"nothing-{i}", spec, None, None) for i in range(NOTHINGS)]
     with tempfile.TemporaryDirectory() as folder:
         begun_s = time.monotonic()

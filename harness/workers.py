@@ -17,6 +17,7 @@ from harness.engines import KILLED, Make, Making, Outcome
 from harness.schedule import Step
 
 PARENT_POLL_S = 1.0
+LOADED = "harness.runs"  # and all that it imports
 
 
 class Workers:
@@ -69,13 +70,18 @@ class Workers:
 
 def one_process() -> ProcessPoolExecutor:
     """A process that ends when this one does, however it ends."""
-    context = multiprocessing.get_context("spawn")  # threads and a device do not survive a fork
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+    # Threads and a device do not survive a fork of this process; a server that has only loaded libraries has none, and libraries
+    # take as long to load as many runs take.
+    served = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if served else "spawn")
+    context.set_forkserver_preload([LOADED])
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
 
 
-def _begin(parent: int) -> None:
-    """In a worker: leave when the parent is gone, and leave Ctrl-C to it."""
+def _begin() -> None:
+    """In a worker: leave when the parent is gone, and leave Ctrl-C to it. A server that has lost its own parent leaves too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -52,23 +52,6 @@ def test_every_text_is_taught_once(texts, ranks, parts):
     assert max(map(len, taught)) - min(map(len, taught)) <= 1
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[float]]]:
-    folder = tmp_path_factory.mktemp("alone")
-    return {case: followed(trainer_of(spec_of(case), folder / case, ALONE), UPDATES) for case in CASES}
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[list[float]]], Path]:
-    """What two ranks find, and their folder, in which something was begun alone."""
-    folder = tmp_path_factory.mktemp("together")
-    followed(trainer_of(spec_of("lines"), folder / "begun", ALONE), 20)
-    for name in ("resumed-0", "resumed-1", "resumed-sharded-0", "resumed-sharded-1"):
-        shutil.copytree(folder / "begun", folder / name)
-    launch(str(TESTS / "ranked.py"), str(folder))
-    return json.loads((folder / "found.json").read_text(encoding="utf-8")), folder
-
-
 def equal(found: list[list[float]], expected: list[list[float]]) -> None:
     assert len(found) == len(expected)
     assert [row[1:] for row in found] == [row[1:] for row in expected]
@@ -76,15 +59,21 @@ def equal(found: list[list[float]], expected: list[list[float]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_two_ranks_train_as_one(case, alone, together):
-    equal(together[0][case], alone[case])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["in parts", "sharded"])
-def test_parts_and_split_weights_train_as_one(how, alone, together):
-    equal(together[0][how], alone["thoughts"])
+def test_two_ranks_train_as_one_and_any_number_goes_on(tmp_path):
+    """One test, since what two processes find takes them a minute: every case, in parts, with split weights, taken up again."""
+    alone = {case: followed(trainer_of(spec_of(case), tmp_path / case, ALONE), UPDATES) for case in CASES}
+    followed(trainer_of(spec_of("lines"), tmp_path / "begun", ALONE), 20)
+    for name in ("resumed-0", "resumed-1", "resumed-sharded-0", "resumed-sharded-1"):
+        shutil.copytree(tmp_path / "begun", tmp_path / name)
+    launch(str(TESTS / "ranked.py"), str(tmp_path))
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    for case in CASES:
+        equal(found[case], alone[case])
+    for how in ("in parts", "sharded"):
+        equal(found[how], alone["thoughts"])
+    for name, place in (("resumed", "resumed-0"), ("resumed, sharded", "resumed-sharded-0")):
+        equal(found[name], alone["lines"][20:30])
+        equal(followed(trainer_of(spec_of("lines"), tmp_path / place, ALONE), 20), alone["lines"][30:])
 
 
 @pytest.mark.parametrize("case", ["side targets", "spans, where unsure", "direct"])
@@ -128,14 +117,6 @@ def test_bf16_trains_nearly_the_same_and_is_another_learner(tmp_path):
         np.testing.assert_allclose([row[0] for row in found], [row[0] for row in exact], rtol=0.03)
         assert rough.learner_fingerprint() != spec.learner_fingerprint()
         assert "precision" not in spec.to_json()["train"] and from_json(rough.to_json()) == rough
-
-
-@pytest.mark.slow
-def test_any_number_of_ranks_goes_on(alone, together):
-    found, folder = together
-    for name, place in (("resumed", "resumed-0"), ("resumed, sharded", "resumed-sharded-0")):
-        equal(found[name], alone["lines"][20:30])
-        equal(followed(trainer_of(spec_of("lines"), folder / place, ALONE), 20), alone["lines"][30:])
 
 
 # Whole runs
