@@ -26,6 +26,7 @@ from harness.feed import Batch, Feed, Share
 from harness.precision import casting, multiplying
 from harness.ranks import ALONE, Ranks
 from harness.spec import TrainSpec
+from harness.strategy import Strategy
 from harness.target import Amount, Spent, Target, learning_rate_at, make_target
 from harness.weights import whole
 
@@ -138,13 +139,7 @@ class Trainer:
         model, share = self.backbone, Share(self.ranks.rank, self.ranks.count, self.parts)
         at = self.spent.updates
         batches = self.feed.parts(model.strategy, at, progress=progress, device=model.device, backbone=model, share=share)
-        if self.ranks.count * self.parts == 1:
-            return batches
-        counts = [(len(batch.cells.targets), *model.strategy.loss_counts(batch.cells)) for batch in batches]
-        totals = self.ranks.summed([sum(column) for column in zip(*counts, strict=True)])
-        shares = [[n / max(total, 1) for n, total in zip(own, totals, strict=True)] for own in counts]
-        cells = [replace(b.cells, share=own[0], weights=_relative(own)) for b, own in zip(batches, shares, strict=True)]
-        return [replace(batch, cells=c) for batch, c in zip(batches, cells, strict=True)]
+        return batches if self.ranks.count * self.parts == 1 else weighed(batches, model.strategy, self.ranks)
 
     def _tried(self, progress: float) -> list[Batch]:
         """The same, after a forward pass of each part, which prices it."""
@@ -215,6 +210,15 @@ class Trainer:
         }
         line |= {"loss_nats": loss, "learning_rate": rate, "gradient_norm": norm}
         self._checkpoint.note(json.dumps(line) + "\n")
+
+
+def weighed(batches: Sequence[Batch], strategy: Strategy, ranks: Ranks) -> list[Batch]:
+    """An update's parts, on all ranks, that know what share of its targets they hold, so that their losses add up to its loss."""
+    counts = [(len(batch.cells.targets), *strategy.loss_counts(batch.cells)) for batch in batches]
+    totals = ranks.summed([sum(column) for column in zip(*counts, strict=True)])
+    shares = [[n / max(total, 1) for n, total in zip(own, totals, strict=True)] for own in counts]
+    cells = [replace(b.cells, share=own[0], weights=_relative(own)) for b, own in zip(batches, shares, strict=True)]
+    return [replace(batch, cells=c) for batch, c in zip(batches, cells, strict=True)]
 
 
 def _relative(shares: Sequence[float]) -> tuple[float, ...]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from harness.checks.outsider import Sums
 from harness.problem import THOUGHTS, Answer, Document, Key, Piece, Problem, Question
@@ -329,6 +331,20 @@ class TaughtWrong(Strategy):
     def lessons(self, problem, *, progress, rng):
         text = super().lessons(problem, progress=progress, rng=rng)[0]
         return [(text[0], *(dataclasses.replace(p, target=False) for p in text[1:-1]), text[-1])]
+
+
+@caught_by("parts_are_the_whole")
+@dataclass(frozen=True, kw_only=True)
+class TwoMeans(Strategy):
+    """Its loss has a mean of the first target of each lesson beside that of all, and counts neither."""
+
+    source = "tests"
+
+    def loss(self, backbone, states, cells, progress):
+        row = cells.layout.row[cells.reads.cells]
+        first = np.unique(row, return_index=True)[1]
+        nats = F.cross_entropy(backbone.head(states, cells.reads), cells.targets, reduction="none")
+        return nats.mean() + nats[torch.from_numpy(first)].mean()
 
 
 @caught_by("same_seed_same_weights", "resumes")

@@ -35,7 +35,7 @@ MODEL_CHECKS: tuple[ContextCheck, ...] = (  # these run on a strategy's variants
     contract.weave_gives_text_back, model.no_leak_in_training, model.no_leak_when_asking, model.cached_is_whole,
     model.training_is_asking, model.batched_is_alone, model.company_changes_nothing, model.inserted_is_unsayable,
     model.neutral_is_plain, cost.meter_is_recount, cost.training_meter_is_recount, cost.never_above_budget,
-    cost.answers_on_little,
+    cost.answers_on_little, training.parts_are_the_whole,
 )  # fmt: skip
 TASK_CHECKS: tuple[ContextCheck, ...] = (
     tasks.problems_repeat, tasks.splits_disjoint, tasks.grades, tasks.worked_lines_end_in_answer, tasks.floor_reported,

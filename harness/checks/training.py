@@ -16,16 +16,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from harness.backbone import Backbone
-from harness.checks.context import Context, Fixed
+from harness.checks.context import LOOSE, Context, Fixed
 from harness.examination import gold_text
-from harness.feed import Feed, baseline_batch, direct_flops
+from harness.feed import Feed, Share, baseline_batch, direct_flops
 from harness.meter import TRAINING_FACTOR, gpt2_price
 from harness.problem import Answer, Key, Problem, Question, Tokens
+from harness.ranks import ALONE
 from harness.session import Job
 from harness.spec import TrainSpec
 from harness.target import Spent
 from harness.task import Split, Task, setting
-from harness.train import Trainer
+from harness.train import Lesson, Trainer, weighed
 from harness.weights import weights_hash
 
 RANDOM_UPDATES, RANDOM_TOKENS = 200, 12
@@ -142,6 +143,23 @@ def same_seed_same_weights(context: Context) -> None:
     assert weights_hash(models[0]) == weights_hash(models[1]), (
         "two trainings from one seed differ: draw from the `rng` that `lessons` is given and from nothing else, and keep no "
         "state between calls"
+    )
+
+
+def parts_are_the_whole(context: Context) -> None:
+    """An update that is taken in three parts has the loss and the FLOPs of the whole."""
+    feed, strategy, backbone = context.feed(context.task), context.strategy, context.backbone
+    lesson, found = Lesson(backbone, TrainSpec()), []
+    for parts in (1, 3):
+        share = Share(parts=parts)
+        batches = feed.parts(strategy, 0, progress=0.5, device=backbone.device, backbone=backbone, share=share)
+        losses = [float(lesson(b.cells, 0.5).detach()) * b.cells.share for b in weighed(batches, strategy, ALONE)]
+        found.append((sum(losses), sum(batch.flops for batch in batches)))
+    (whole, flops), (in_parts, flops_in_parts) = found
+    assert math.isclose(whole, in_parts, rel_tol=LOOSE) and flops == flops_in_parts, (
+        f"an update has a loss of {whole:.6g} and {flops:,} FLOPs, in three parts {in_parts:.6g} and {flops_in_parts:,}: a "
+        "loss is a mean over the targets; one that has means over other things names their numbers in `loss_counts` and "
+        "multiplies each by its own of cells.weights"
     )
 
 
