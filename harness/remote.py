@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class Remote:
         self._root = root.rstrip("/")
         with self._told():
             self._files.makedirs(self._root, exist_ok=True)
+        self._old = self._pages()  # an older one than what may lie there by now
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -77,19 +79,19 @@ class Remote:
             return self._taken(folder, record)
 
     def _taken(self, folder: Path, record: str) -> bool:
-        with self._told():
-            half = folder.with_name(f".{folder.name}.{os.getpid()}.taken")
-            shutil.rmtree(half, ignore_errors=True)
-            half.mkdir(parents=True)
-            for path in self._files.find(self._there(folder)):
-                self._files.get_file(path, str(half / path.rpartition("/")[2]))
-        try:
-            records.read_record(half, name=record)
-        except ValueError:  # torn, or being written: it is not there
-            shutil.rmtree(half)
-            return False
-        shutil.rmtree(folder, ignore_errors=True)  # what was begun here
-        half.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".taken-", dir=folder.parent) as made:
+            half = Path(made) / folder.name
+            half.mkdir()
+            with self._told():
+                for path in self._files.find(self._there(folder)):
+                    self._files.get_file(path, str(half / path.rpartition("/")[2]))
+            try:
+                records.read_record(half, name=record)
+            except ValueError:  # torn, or being written: it is not there
+                return False
+            shutil.rmtree(folder, ignore_errors=True)  # what was begun here
+            half.rename(folder)
         return True
 
     def give(self, folder: Path) -> None:
@@ -117,22 +119,28 @@ class Remote:
             kind, *inner = path.relative_to(self.local).parts
             if kind in kinds and path.name == RECORDS[kind] and len(inner) == DEPTH[kind] + 1:
                 self.take(path.parent)
-            elif kind in PAGES and not path.exists():
+            elif kind in PAGES:  # another machine may have made it anew
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with self._told():
                     self._files.get_file(self._there(path), str(path))
+        self._old = self._pages()
 
     def give_all(self) -> None:
-        """Upload all runs that are complete here and not there, and every page."""
+        """Upload all runs that are complete here and not there, and the pages that were written since."""
         for kind, depth in DEPTH.items():
             for path in sorted((self.local / kind).glob("/".join(["*"] * depth + [RECORDS[kind]]))):
                 self.give(path.parent)
-        for name in PAGES:
-            page = self.local / name
-            for path in [page] if page.is_file() else sorted(p for p in page.rglob("*") if p.is_file()):
+        for path, written_ns in self._pages().items():
+            if self._old.get(path) != written_ns:
                 with self._told():
                     self._files.makedirs(self._there(path.parent), exist_ok=True)
                     self._files.put_file(str(path), self._there(path))
+
+    def _pages(self) -> dict[Path, int]:
+        """The pages here, and when each was written."""
+        trees = (self.local / name for name in PAGES)
+        paths = [path for tree in trees for path in ([tree] if tree.is_file() else sorted(tree.rglob("*"))) if path.is_file()]
+        return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def folders_of(results: Path, spec: RunSpec) -> list[Path]:

@@ -138,6 +138,27 @@ def test_what_is_made_anew_takes_the_place_of_what_was_there(made):
     assert remote.take(folder) and records.read_record(folder)["new"] == 1
 
 
+def test_an_old_page_never_replaces_a_newer_one(tmp_path, monkeypatch):
+    """Two machines write tables by turns; whoever writes none uploads none, and who looks sees the newest."""
+
+    def written(name: str, said: str | None) -> str:
+        monkeypatch.setenv("HARNESS_SCRATCH", str(tmp_path / name))
+        remote, page = Remote(URL), scratch_of(URL) / "tables" / "table.md"
+        if said is None:
+            remote.take_all()
+        else:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(said)
+        remote.give_all()
+        return page.read_text()
+
+    assert written("one", "first") == written("two", None) == "first"
+    written("two", "second")
+    monkeypatch.setenv("HARNESS_SCRATCH", str(tmp_path / "one"))
+    Remote(URL).give_all()
+    assert written("three", None) == written("one", None) == "second"
+
+
 @pytest.mark.slow
 def test_a_comparison_goes_on_from_another_machine(tmp_path, monkeypatch, capsys):
     command = [*COMPARE, *TYPED, "--workers", "2"]
