@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,25 +18,31 @@ from typing import Any
 import torch
 
 from harness import bench_peers as peers
-from harness.alphabet import Alphabet, make_alphabet
-from harness.backbone import Backbone
 from harness.bench_engines import engine_measures
 from harness.bench_lm_eval import lm_eval_measures
+from harness.bench_ours import Ours, learner, posed, solve
 from harness.bench_ranks import rank_measures
+from harness.bench_scale import scale_measures
 from harness.bench_search import PROBLEMS, Searched, searches
 from harness.bench_startup import startup_measures
 from harness.bench_turns import line_of, medians, over, result, same, seconds_of, turns
-from harness.feed import Feed, make_feed
 from harness.problem import Completion, Problem
 from harness.session import Job, Session
-from harness.spec import RunSpec, make_spec
-from harness.target import Target
-from harness.train import Trainer
 from harness.wants import Generate, Solver
-from harness.weights import make_backbone
 
 Report = Callable[[str], None]
-NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "ranks", "startup")  # what `only` picks from
+NAMES = (
+    "train",
+    "shield",
+    "decode",
+    "thoughts",
+    "search",
+    "lm_eval",
+    "engines",
+    "ranks",
+    "scale",
+    "startup",
+)  # what `only` picks from
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
@@ -49,29 +54,6 @@ MIN_ROUNDS, GEMM_SIDE = 3, 1024
 DECODED, DECODED_ALONE, DECODE_TRAIN_FLOPS = 256, 32, 3e11
 THOUGHTS_TOKENS = 10
 DECODE_SETTINGS = {"task.digits": "1-9"}  # prompts of 4 to 20 tokens, answers of 1 to 10: rows finish at different times
-ENDLESS = Target(float("inf"))
-
-
-@dataclass(frozen=True)
-class Ours:
-    """A learner under training, and what it is fed."""
-
-    spec: RunSpec
-    alphabet: Alphabet
-    backbone: Backbone
-    feed: Feed
-    trainer: Trainer
-
-    def update(self) -> None:
-        """One update, exactly as `Trainer.run` makes it, data included."""
-        self.trainer._update(ENDLESS, 0.5)
-
-    def loss(self, update: int) -> float:
-        """The loss on the batch of an update."""
-        with torch.no_grad():
-            model = self.backbone
-            batch = self.feed.batch(model.strategy, update, progress=0.5, device=model.device, backbone=model)
-            return float(self.trainer._lesson(batch.cells, 0.5))
 
 
 def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int, report: Report) -> dict[str, Any]:
@@ -96,6 +78,7 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "lm_eval": lambda: lm_eval_measures(max(MIN_ROUNDS, repeats)),
         "engines": engine_measures,
         "ranks": rank_measures,
+        "scale": scale_measures,
         "startup": startup_measures,
     }
     try:
@@ -110,22 +93,11 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
     return {"results": results, "passed": all(r["passed"] for r in results), "threads": 1, "torch": torch.__version__}
 
 
-def _learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:
-    """A fresh learner at a steady learning rate."""
-    steady = {"model.size": size, "train.warmup": 0, "train.decay_to": 1}
-    spec = make_spec(strategy=strategy, task=task, settings=steady | dict(settings or {}))
-    alphabet = make_alphabet(spec.alphabet)
-    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
-    feed = make_feed(spec, backbone)
-    trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)
-    return Ours(spec, alphabet, backbone, feed, trainer)
-
-
 def _training(size: str, task: str, repeats: int) -> list[dict[str, Any]]:
     """Whole updates of ours, the twin and transformers.Trainer, and matrix products beside them."""
     rounds = max(MIN_ROUNDS, round(repeats * ROUNDS_SHARE[size]))
     with tempfile.TemporaryDirectory() as folder:
-        ours = _learner(Path(folder), strategy="direct", task=task, size=size)
+        ours = learner(Path(folder), strategy="direct", task=task, size=size)
         stock = peers.stock_model(ours.backbone)
         twin = peers.Twin(stock)
         total = CHECKED_UPDATES + 1 + rounds
@@ -179,7 +151,7 @@ def _shield(repeats: int) -> list[dict[str, Any]]:
         results = []
         for task in WORKLOADS:
             plain, shielded = (
-                _learner(Path(folder), strategy="reasoning_tokens", task=task, size="s", settings={"strategy.horizon": h})
+                learner(Path(folder), strategy="reasoning_tokens", task=task, size="s", settings={"strategy.horizon": h})
                 for h in (1, 2)
             )
             difference = same(f"shielded and plain losses of {task}", [plain.loss(0), shielded.loss(0)], 0.0)
@@ -201,23 +173,10 @@ def _taught(
     folder: Path, strategy: str, task: str = "arithmetic", settings: Mapping[str, Any] = MappingProxyType(DECODE_SETTINGS)
 ) -> Ours:
     """A learner that has learned enough for its answers to differ in length."""
-    ours = _learner(folder, strategy=strategy, task=task, size="s", settings=settings)
+    ours = learner(folder, strategy=strategy, task=task, size="s", settings=settings)
     while ours.trainer.spent.flops < DECODE_TRAIN_FLOPS:
         ours.update()
     return ours
-
-
-def _solve(ours: Ours, problems: Sequence[Problem], rows: int) -> list[list[int]]:
-    """The tokens that we say to problems, ``rows`` of them side by side."""
-    strategy = ours.spec.strategy
-    jobs = (Job(str(i), lambda p=p: strategy.solve(p.question)) for i, p in enumerate(problems))  # type: ignore[misc]
-    said = {int(o.job.name): list(o.value.completion.ids) for o in Session(ours.backbone, rows=rows).run(jobs)}
-    return [said[i] for i in range(len(problems))]
-
-
-def _posed(ours: Ours, count: int) -> Sequence[Problem]:
-    """The first test problems."""
-    return ours.spec.task.problems("test", seed=ours.spec.seed, start=0, count=count)
 
 
 def _decoding(repeats: int) -> list[dict[str, Any]]:
@@ -225,7 +184,7 @@ def _decoding(repeats: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         ours = _taught(Path(folder), "direct")
     stock, end = peers.stock_model(ours.backbone).eval(), ours.alphabet.end_id
-    problems = _posed(ours, DECODED)  # before the clock starts, as the peer's prompts are
+    problems = posed(ours, DECODED)  # before the clock starts, as the peer's prompts are
     few = problems[:DECODED_ALONE]
     prompts = [ours.alphabet.encode(str(p.question.text)).tolist() for p in problems]
     cap = problems[0].question.answer_cap_tokens
@@ -233,12 +192,12 @@ def _decoding(repeats: int) -> list[dict[str, Any]]:
     def theirs(some: Sequence[list[int]]) -> list[list[int]]:
         return peers.generate(stock, some, end_id=end, cap_tokens=cap)
 
-    said = _solve(ours, problems, DECODED)
-    if said != theirs(prompts) or said[:DECODED_ALONE] != _solve(ours, few, 1):
+    said = solve(ours, problems, DECODED)
+    if said != theirs(prompts) or said[:DECODED_ALONE] != solve(ours, few, 1):
         raise RuntimeError("bench: decoding: generate and ours do not say the same tokens")
     rounds, tokens = max(MIN_ROUNDS, repeats // 2), sum(map(len, said))
-    batch = turns({"ours": lambda: _solve(ours, problems, DECODED), "generate": lambda: theirs(prompts)}, rounds)
-    alone = {"ours": lambda: _solve(ours, few, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
+    batch = turns({"ours": lambda: solve(ours, problems, DECODED), "generate": lambda: theirs(prompts)}, rounds)
+    alone = {"ours": lambda: solve(ours, few, 1), "generate": lambda: [theirs([p]) for p in prompts[:DECODED_ALONE]]}
     one = turns(alone, rounds)
     details = medians(batch) | {"tokens": tokens, "tokens_differ": 0, "rounds": rounds}
     details_alone = medians(one) | {"tokens": sum(map(len, said[:DECODED_ALONE])), "tokens_differ": 0, "rounds": rounds}
@@ -253,7 +212,7 @@ def _thoughts(repeats: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         learners = {name: _taught(Path(folder), name) for name in ("reasoning_tokens", "direct")}
 
-    problems = {name: _posed(ours, DECODED_ALONE) for name, ours in learners.items()}
+    problems = {name: posed(ours, DECODED_ALONE) for name, ours in learners.items()}
 
     def said(name: str, rows: int) -> list[list[int]]:
         ours, some = learners[name], problems[name]
@@ -282,5 +241,5 @@ def _search(repeats: int) -> Iterator[dict[str, Any]]:
     """Searches over a learner that answers at once, and over one that says three worked lines first."""
     with tempfile.TemporaryDirectory() as folder:
         plain, lined = _taught(Path(folder), "direct"), _taught(Path(folder), "chain_of_thought", "countdown", {})
-    direct, lines = (Searched(o.spec, o.backbone.eval(), _posed(o, PROBLEMS)) for o in (plain, lined))
+    direct, lines = (Searched(o.spec, o.backbone.eval(), posed(o, PROBLEMS)) for o in (plain, lined))
     yield from searches(direct, lines, max(MIN_ROUNDS, repeats // 2))

@@ -21,13 +21,13 @@ def seconds_of(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def turns(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender by round; the first round is not kept."""
+def turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
+    """Seconds of each contender by round. A round before them is not kept, unless all are warm from being checked."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + (not warm)):
         for name, call in contenders.items():
             seconds[name].append(seconds_of(call))
-    return {name: values[1:] for name, values in seconds.items()}
+    return {name: values[-rounds:] for name, values in seconds.items()}
 
 
 def over(seconds: Mapping[str, Sequence[float]], upper: str, lower: str) -> float:

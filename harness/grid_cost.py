@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from harness.grid import Cell
 from harness.plugin_spec import bases_of
 from harness.runs import Plan, plan
-from harness.schedule import steps_of
+from harness.schedule import Step, steps_of
+from harness.simulated import simulated
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 
 # Rates of asking against that of training's FLOPs, roughly (measured at xs and s): answers are written token by token, documents
 # scored in whole windows.
 ASKED_SHARE, SCORED_SHARE = 0.05, 0.35
+UNTRAINED_FLOPS_PER_S = 1e10  # of asking a model as it is: one of 135 M weights on one core, in lines of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,12 @@ class Cost:
     training_flops: float
     seconds: float
     disk_bytes: float
+    steps: tuple[Step, ...]
     each_s: Mapping[str, float]  # by step
+
+    def makespan_s(self, workers: int) -> float:
+        """How long so many workers take, who must wait for learners now and then."""
+        return simulated(self.steps, self.each_s, workers=workers).clock_s
 
 
 def cost_of(cells: Sequence[Cell]) -> Cost:
@@ -46,14 +53,17 @@ def cost_of(cells: Sequence[Cell]) -> Cost:
             disk += made.disk_bytes
             each[step.key] = _asked_s(step.spec, made)
     learners = sum(step.cell is None for step in steps)
-    return Cost(learners, len(cells), flops, sum(each.values()), disk, each)
+    return Cost(learners, len(cells), flops, sum(each.values()), disk, tuple(steps), each)
 
 
 def _asked_s(spec: RunSpec, made: Plan) -> float:
     """About how long all problems take, each attempt by itself."""
-    rate = made.flops_per_update * made.updates / made.seconds if made.seconds and made.updates else 1e10
-    share = SCORED_SHARE if spec.task.kind == "documents" else ASKED_SHARE
-    return _attempts(spec.strategy) * made.asked_flops / (share * rate)
+    if made.seconds and made.updates:
+        share = SCORED_SHARE if spec.task.kind == "documents" else ASKED_SHARE
+        rate = share * made.flops_per_update * made.updates / made.seconds
+    else:
+        rate = UNTRAINED_FLOPS_PER_S
+    return _attempts(spec.strategy) * made.asked_flops / rate
 
 
 def _attempts(strategy: Strategy) -> int:

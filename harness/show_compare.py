@@ -98,7 +98,7 @@ def plan_json(grid: Grid, title: str, cost: Cost, present: int, workers: int) ->
     """The plan as JSON values."""
     return {
         "suite": title, "runs": len(grid.cells), "present": present, "missing": cost.runs, "learners": cost.learners,
-        "training_flops": cost.training_flops, "minutes": cost.seconds / 60 / workers, "workers": workers,
+        "training_flops": cost.training_flops, "minutes": cost.makespan_s(workers) / 60, "workers": workers,
         "disk_bytes": cost.disk_bytes, "left_out": [line for _, line in grid.left_out],
     }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import random
 import re
@@ -19,11 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_compare import BROKEN, COMMAND, TINY, runs, tables
 
+from harness.bench_scale import cluster_steps
 from harness.cli import main
 from harness.engines import Making, Outcome, drive, make_all
 from harness.grid import Cell, grid_of
+from harness.grid_cost import cost_of
 from harness.ray_cluster import library
 from harness.schedule import BACKOFF_S, TRIES, Schedule, Step, steps_of
+from harness.simulated import Simulated, simulated
 from harness.spec import make_spec
 from harness.suite_file import suite_of
 
@@ -47,45 +49,6 @@ class Heard:
 
     def again(self, outcome: Outcome) -> None:
         self.again_.append(outcome.step.key)
-
-
-class Simulated:
-    """An engine of so many workers whose steps take the seconds that are told, are lost at random, or fail."""
-
-    def __init__(
-        self, workers: int, seconds: dict[str, float], *, lost: float = 0.0, seed: int = 0, bad: frozenset[str] = frozenset()
-    ):
-        self.workers, self.seconds, self.lost, self.bad = workers, seconds, lost, bad
-        self.clock, self.busy_s, self.made = 0.0, 0.0, []
-        self._running: list[tuple[float, int, Step, bool]] = []
-        self._draw, self._count = random.Random(seed), 0
-
-    def now_s(self) -> float:
-        return self.clock
-
-    def free(self) -> int:
-        return self.workers - len(self._running)
-
-    def start(self, step: Step) -> None:
-        assert step.needs is None or step.needs in self.made, "its learner is not there"
-        lost = self._draw.random() < self.lost
-        seconds = self.seconds[step.key] * (self._draw.random() if lost else 1.0)
-        self._count += 1
-        self.busy_s += seconds
-        heapq.heappush(self._running, (self.clock + seconds, self._count, step, lost))
-
-    def wait(self, most_s: float | None) -> list[Outcome]:
-        if not self._running or (most_s is not None and self._running[0][0] > self.clock + most_s):
-            assert most_s is not None, "nothing is under way and nothing will be"
-            self.clock += most_s
-            return []
-        self.clock, _, step, lost = heapq.heappop(self._running)
-        if lost:
-            return [Outcome(step, "lost", 0.0, lost=True)]
-        if step.key in self.bad:
-            return [Outcome(step, "bad", 0.0)]
-        self.made.append(step.key)
-        return [Outcome(step, None, 0.0)]
 
 
 def forest(needs: list[int]) -> list[Step]:
@@ -130,7 +93,7 @@ def test_nobody_is_idle_while_something_could_be_made(steps, workers, data):
     def chain(key: str | None) -> float:
         return 0.0 if key is None else seconds[key] + chain(needs[key])
 
-    assert engine.clock <= sum(seconds.values()) / workers + max(chain(key) for key in needs) + 1e-9
+    assert engine.clock_s <= sum(seconds.values()) / workers + max(chain(key) for key in needs) + 1e-9
 
 
 def test_the_longest_way_goes_first():
@@ -151,20 +114,22 @@ def test_a_lost_step_waits_longer_each_time():
     assert schedule.failed(step) == [step] and not schedule
 
 
-def test_ten_thousand_runs_on_a_hundred_workers():
-    """2,000 learners with 4 runs each, one step in fifty lost: within a tenth of what no schedule can beat, and in seconds."""
-    draw = random.Random(0)
-    steps, seconds = [], {}
-    for i in range(2000):
-        steps.append(Step(f"learner-{i}", SPEC, None, None))
-        steps += [Step(f"run-{i}-{j}", SPEC, f"learner-{i}", None) for j in range(4)]
-        seconds |= {f"learner-{i}": draw.uniform(50, 400)} | {f"run-{i}-{j}": draw.uniform(5, 60) for j in range(4)}
-    engine, heard = Simulated(100, seconds, lost=0.02), Heard()
+def test_ten_thousand_steps_on_a_hundred_workers():
+    """2,000 learners with 4 runs each, one try in fifty lost: within a tenth of what no schedule can beat, and in seconds."""
+    steps, seconds = cluster_steps()
     begun_s = time.monotonic()
-    drive(engine, Schedule(steps, seconds), heard)
+    engine = simulated(steps, seconds, workers=100, lost=0.02)
     assert time.monotonic() - begun_s < 20
-    assert all(outcome.reason is None for outcome in heard.ended_) and len(heard.ended_) == 10_000 and len(heard.again_) > 100
-    assert engine.clock < 1.1 * engine.busy_s / 100
+    assert len(engine.made) == len(steps) == 10_000 and engine.busy_s > 1.005 * sum(seconds.values())
+    assert engine.clock_s < 1.1 * engine.busy_s / 100
+
+
+def test_a_forecast_waits_for_learners_as_the_workers_do():
+    """One worker: all seconds in a row. Many: the longest way from a learner to its run."""
+    cost = cost_of(cells_of(strategies="direct,self_consistency", seeds="0-1"))
+    longest_s = max(cost.each_s[step.key] + cost.each_s.get(step.needs or "", 0.0) for step in cost.steps)
+    assert cost.makespan_s(1) == pytest.approx(cost.seconds) and cost.makespan_s(99) == pytest.approx(longest_s)
+    assert longest_s < cost.makespan_s(2) < cost.seconds
 
 
 # Real steps

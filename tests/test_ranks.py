@@ -107,6 +107,7 @@ def test_an_update_that_never_fits_is_told(monkeypatch, tmp_path):
         trainer_of(spec_of("direct"), tmp_path, ALONE).run()
 
 
+@pytest.mark.slow
 def test_bf16_trains_nearly_the_same_and_is_another_learner(tmp_path):
     for case in ("direct", "thoughts, learned", "spans", "loops"):
         spec = spec_of(case)

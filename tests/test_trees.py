@@ -154,6 +154,7 @@ def test_a_checker_stops_at_the_first_right_answer(base, how):
         assert len(outcome.value.tree.nodes) < len(whole.value.tree.nodes)
 
 
+@pytest.mark.slow
 def test_an_oracle_that_is_right_half_the_time_is_worse(base):
     """Over many questions, with one state kept: the truer the oracle, the more right answers; wrong states are gone on from."""
 

@@ -439,7 +439,7 @@ def test_a_spoilt_one_is_named(made, tmp_path, name):
 # Runs
 
 
-@pytest.mark.parametrize("how", [BEST, TREE], ids=lambda how: how[0])
+@pytest.mark.parametrize("how", [BEST, pytest.param(TREE, marks=pytest.mark.slow)], ids=lambda how: how[0])
 def test_a_run_is_valued_asked_and_verified(made, tmp_path, how, capsys):
     results, spec = copied(made, tmp_path), spec_of(how)
     if how is TREE:

@@ -189,6 +189,7 @@ def test_evaluators_ask_in_words_and_pay_for_it(evaluator):
     assert sum(n.flops for n in outcome.value.tree.nodes) == outcome.ledger.total_flops
 
 
+@pytest.mark.slow
 def test_records_tell_what_candidates_held(tmp_path: Path) -> None:
     """coverage, gap and every n of the pool, from the lines alone, by enumeration."""
     settings = {

@@ -84,18 +84,19 @@ def run_checks(
     training: Literal["none", "one", "two"] = "none",
     report: Report | None = None,
     only: Collection[str] | None = None,
+    variants: bool = True,
 ) -> list[CheckResult]:
     """Every check on every plugin; on every strategy with every task that offers what it needs.
 
-    Model checks run on a strategy's variants too, with the first such task. training: on how many tasks each strategy is also
-    trained, for some seconds each. report is told each result at once. only: names of checks, if not all. ValueError: an
-    unknown plugin or check.
+    Model checks run on a strategy's variants too, with the first such task, unless variants is False. training: on how many
+    tasks each strategy is also trained, for some seconds each. report is told each result at once. only: names of checks, if
+    not all. ValueError: an unknown plugin or check.
     """
     for name in only or ():
         if name not in check_names():
             raise unknown("check", name, check_names())
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), strategies, tasks, only)
+        bench = Bench(Path(folder), strategies, tasks, only, variants=variants)
         results: list[CheckResult] = []
         for result in chain(bench.results(TRAINED_TASKS[training]), bench.strict(results)):
             results.append(result)
@@ -113,9 +114,15 @@ class Bench:
     """The plugins under check, by name."""
 
     def __init__(
-        self, folder: Path, strategies: Sequence[str], tasks: Sequence[str], only: Collection[str] | None = None
+        self,
+        folder: Path,
+        strategies: Sequence[str],
+        tasks: Sequence[str],
+        only: Collection[str] | None = None,
+        *,
+        variants: bool = True,
     ) -> None:
-        self.folder, self.only = folder, only
+        self.folder, self.only, self.variants = folder, only, variants
         self.strategies: dict[str, Strategy] = {n: small(registry.find("strategy", n)) for n in strategies}
         self.tasks: dict[str, Task] = {n: make_example(registry.find("task", n), folder) for n in tasks}
         self.exact = Context(PLAIN, Sums(), "", "", folder).machine_is_exact()
@@ -155,7 +162,7 @@ class Bench:
                 yield CheckResult("needs", name, task_name, "skipped", why, 0.0, "The task offers what the strategy needs.")
                 continue
             contexts = {"": self.context(strategy, task, name, task_name)}
-            if fitting == 0:
+            if fitting == 0 and self.variants:
                 contexts |= {words: self.context(v, task, name, task_name) for words, v in variants_of(strategy).items()}
             known = {**task.known_failures, **strategy.known_failures}
             yield from self._cross(contexts, known, trained=fitting < trained_tasks)
