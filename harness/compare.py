@@ -43,9 +43,7 @@ def read(cells: Sequence[Cell], results: Path, left_out: Callable[[str], None], 
     """
     found = {}
     if url is not None:
-        remote = Remote(url)
-        for cell in cells:
-            remote.take(records.run_folder(results, cell.spec))
+        Remote(url).take_those(records.run_folder(results, cell.spec) for cell in cells)
     for cell in cells:
         try:
             record = records.finished(results, cell.spec)

@@ -13,7 +13,7 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,24 @@ class Remote:
                 return False
         with alone(self.local, f"{LOCKS[kind]}-{folder.name}"):
             return self._taken(folder, record)
+
+    def take_those(self, folders: Iterable[Path]) -> None:
+        """`take` those of these that lie there at all: one listing for all that are beside each other, not a round trip each."""
+        lying: dict[Path, set[str]] = {}
+        for folder in folders:
+            if folder.parent not in lying:
+                lying[folder.parent] = self._names(folder.parent)
+            if folder.name in lying[folder.parent]:
+                self.take(folder)
+
+    def _names(self, folder: Path) -> set[str]:
+        """What lies in a folder there now, by name; nothing where there is no such folder."""
+        with self._told():
+            self._files.invalidate_cache(self._there(folder))
+            try:
+                return {str(path).rstrip("/").rpartition("/")[2] for path in self._files.ls(self._there(folder), detail=False)}
+            except FileNotFoundError:
+                return set()
 
     def _taken(self, folder: Path, record: str) -> bool:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,27 @@ def test_another_search_takes_the_learner(tmp_path, monkeypatch):
     assert harness.run(other, results=URL)["learner"] == SPEC.learner_fingerprint()
 
 
+@pytest.mark.parametrize("url", [URL, "a folder"])
+def test_many_runs_are_looked_for_by_one_listing(url, made, tmp_path, monkeypatch):
+    """Of those beside each other; what is there is taken, and nothing is asked of what is not."""
+    url = f"file://{tmp_path / 'bucket'}" if url == "a folder" else url
+    giver = uploaded(made, url)
+    *_, own = folders_of(giver.local, SPEC)
+    giver.give(own)
+    monkeypatch.setenv("HARNESS_SCRATCH", str(tmp_path / "another machine"))
+    remote = Remote(url)
+    run = remote.local / own.relative_to(giver.local)
+    listed, asked = [], []
+    ls, exists = remote._files.ls, remote._files.exists
+    monkeypatch.setattr(remote._files, "ls", lambda path, **given: listed.append(path) or ls(path, **given))
+    monkeypatch.setattr(remote._files, "exists", lambda path: asked.append(path) or exists(path))
+    remote.take_those(
+        [run, *(run.with_name(f"run-{i}") for i in range(50)), remote.local / "runs" / "no_task" / "none" / "run-0"]
+    )
+    assert bytes_below(run) == bytes_below(own) and len(asked) == 1
+    assert len({path for path in listed if "no_task" in path or str(path).endswith(run.parent.name)}) == 2
+
+
 class Torn(OSError):
     """The connection is gone."""
 
