@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from harness import registry
@@ -51,11 +52,16 @@ def label_of(words: str, tail: str) -> str:
 
 def look_of(strategy: str, nth: int = 0) -> dict[str, str]:
     """Colour and marker of a strategy, by its place among all of them; nth: of several arms of it, by the marker's filling."""
-    known = registry.names("strategy")
+    known = _known()
     place = known.index(strategy) if strategy in known else len(known) + sum(strategy.encode())
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
     filling = (colour, "white", "0.8", "0.5")[min(nth, 3)]
     return {"color": colour, "marker": marker, "markerfacecolor": filling}
+
+
+@lru_cache(maxsize=1)
+def _known() -> list[str]:
+    return registry.names("strategy")
 
 
 def looks(arms: Sequence[Arm]) -> list[dict[str, str]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from harness import records
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _lines(results: Path, record: Record) -> list[Record]:
-    return [x for x in records.read_lines(records.run_folder(results, records.spec_of(record))) if x["weight"] > 0]
+class _Asked(msgspec.Struct):
+    """Of a problem's line, what is told here."""
+
+    id: str
+    score: float
+    weight: float
+    difficulty: Any
+    flops: dict[str, float]
+
+
+def _lines(results: Path, record: Record) -> list[_Asked]:
+    return [x for x in records.read_shaped(records.run_folder(results, records.spec_of(record)), _Asked) if x.weight > 0]
 
 
 def spending(one: Measured, results: Path) -> pd.DataFrame:
@@ -50,8 +61,8 @@ def spending(one: Measured, results: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rho(lines: Sequence[Record]) -> float | None:
-    found = spearman([sum(x["flops"].values()) for x in lines], [x["difficulty"] for x in lines])
+def _rho(lines: Sequence[_Asked]) -> float | None:
+    found = spearman([sum(x.flops.values()) for x in lines], [x.difficulty for x in lines])
     return None if found is None else found.rho
 
 
@@ -78,8 +89,8 @@ def _searched(one: Measured) -> Iterator[str]:
     yield from (name for name, r in first.items() if r["learner"] in searched)
 
 
-def _right(lines: Sequence[Record]) -> Mapping[str, bool]:
-    return {x["id"]: x["score"] >= 1.0 for x in lines}
+def _right(lines: Sequence[_Asked]) -> Mapping[str, bool]:
+    return {x.id: x.score >= 1.0 for x in lines}
 
 
 def _pair(a: Mapping[str, bool], b: Mapping[str, bool]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from harness.plugin_spec import plugin_json
 from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
 
 Record = dict[str, Any]
+Shape = TypeVar("Shape")
 RUN_KEYS = (
     "schema", "complete", "command", "spec", "fingerprint", "learner", "seed", "threads", "train", "infer", "metrics",
     "by_difficulty",
@@ -125,13 +126,19 @@ def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
         return [_value(line) for line in file]
 
 
-def _value(line: bytes) -> Record:
+def read_shaped(folder: Path, shape: type[Shape]) -> list[Shape]:
+    """The problems of a run, of which only some fields are wanted: in half the time."""
+    with open(folder / "problems.jsonl", "rb") as file:
+        decode = msgspec.json.Decoder(shape).decode
+        return [_value(line, decode, shape) for line in file]
+
+
+def _value(line: bytes, decode: Callable[[bytes], Any] = msgspec.json.decode, shape: Any = Any) -> Any:
     """A line's value. The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one."""
     try:
-        value: Record = msgspec.json.decode(line)
+        return decode(line)
     except msgspec.DecodeError:
-        value = json.loads(line)
-    return value
+        return msgspec.convert(json.loads(line), shape)
 
 
 def find_run(name: str, results: Path) -> Path:
