@@ -35,7 +35,8 @@ class _Asked(msgspec.Struct):
 
 
 def _lines(results: Path, record: Record) -> list[_Asked]:
-    return [x for x in records.read_shaped(records.run_folder(results, records.spec_of(record)), _Asked) if x.weight > 0]
+    folder = records.run_folder(results, records.spec_of(record))
+    return [x for x in records.read_shaped(folder / "problems.jsonl", _Asked) if x.weight > 0]
 
 
 def spending(one: Measured, results: Path) -> pd.DataFrame:

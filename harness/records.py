@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,25 +120,26 @@ def read_timing(folder: Path) -> Record:
 
 def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
     """The problems of a run, or the lines of another of its files; none where the file is gone."""
-    if not (folder / name).exists():
+    return read_shaped(folder / name, Record)
+
+
+def read_shaped(path: Path, shape: type[Shape]) -> list[Shape]:
+    """The lines of a file; of a shape with fewer fields in half the time. None where the file is gone.
+
+    The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one.
+    """
+    if not path.exists():
         return []
-    with open(folder / name, "rb") as file:
-        return [_value(line) for line in file]
+    decode = msgspec.json.Decoder(shape).decode
 
+    def value(line: bytes) -> Shape:
+        try:
+            return decode(line)
+        except msgspec.DecodeError:
+            return msgspec.convert(json.loads(line), shape)
 
-def read_shaped(folder: Path, shape: type[Shape]) -> list[Shape]:
-    """The problems of a run, of which only some fields are wanted: in half the time."""
-    with open(folder / "problems.jsonl", "rb") as file:
-        decode = msgspec.json.Decoder(shape).decode
-        return [_value(line, decode, shape) for line in file]
-
-
-def _value(line: bytes, decode: Callable[[bytes], Any] = msgspec.json.decode, shape: Any = Any) -> Any:
-    """A line's value. The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one."""
-    try:
-        return decode(line)
-    except msgspec.DecodeError:
-        return msgspec.convert(json.loads(line), shape)
+    with open(path, "rb") as file:
+        return [value(line) for line in file]
 
 
 def find_run(name: str, results: Path) -> Path:
