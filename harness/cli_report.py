@@ -15,16 +15,23 @@ from harness.options import JSON, RESULTS
 @click.option(
     "--check", is_flag=True, help="Recompute every number of every table and record, write nothing; exit 1 if one differs."
 )
+@click.option("--seeds", metavar="SEEDS", help="Single problems of these seeds' runs alone, e.g. 0 or 0-2.  [default: all]")
+@click.option("--problems", type=click.IntRange(1), metavar="N", help="Single problems of a run, the first ones.  [default: 200]")
 @JSON
-def report(results: Path, check: bool, as_json: bool) -> int:
+def report(results: Path, check: bool, seeds: str | None, problems: int | None, as_json: bool) -> int:
     """Write RESULTS/index.html: verdicts, tables, plots, and a browser of single problems with their traces and trees."""
-    return _check(results, as_json=as_json) if check else _write(results, as_json=as_json)
+    if check and (seeds or problems):
+        raise ValueError("--check: looks at all records; leave out --seeds and --problems")
+    return _check(results, as_json=as_json) if check else _write(results, seeds, problems, as_json=as_json)
 
 
-def _write(results: Path, *, as_json: bool) -> int:
+def _write(results: Path, seeds: str | None, problems: int | None, *, as_json: bool) -> int:
     from harness.page import write_report
+    from harness.page_data import SHOWN_PROBLEMS
+    from harness.suite import seeds_of
 
-    written = write_report(results)
+    chosen = None if seeds is None else seeds_of(seeds)
+    written = write_report(results, seeds=chosen, problems=problems or SHOWN_PROBLEMS)
     for line in written.left_out:
         click.echo(f"left out: {line}", err=True)
     if as_json:

@@ -7,14 +7,14 @@ records give the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from harness import records, registry, storage
-from harness.page_data import as_script, script_of
+from harness.page_data import SHOWN_PROBLEMS, as_script, script_of
 from harness.page_html import Plots, anchor, comparison_html, own, safe
 from harness.records import Record
 
@@ -38,8 +38,11 @@ class Report:
     left_out: tuple[str, ...]
 
 
-def write_report(results: Path) -> Report:
-    """Write the page of a results folder; ValueError if nothing lies there."""
+def write_report(results: Path, *, seeds: Collection[int] | None = None, problems: int = SHOWN_PROBLEMS) -> Report:
+    """Write the page of a results folder; ValueError if nothing lies there.
+
+    seeds: of which runs single problems can be looked at, None for all; problems: how many of each run at most.
+    """
     comparisons, spoilt = _comparisons(results)
     runs = {folder.relative_to(results).as_posix(): folder for folder in records.run_folders(results)}
     if not comparisons and not runs and not spoilt:
@@ -51,16 +54,20 @@ def write_report(results: Path) -> Report:
     kept: dict[str, Data] = {}
     others: list[Data] = []
     for name, (folder, record) in _read(runs, spoilt):
+        if seeds is not None and record["seed"] not in seeds:
+            continue
         is_wanted = name in wanted
         if not is_wanted and record["spec"]["infer"]["split"] != "test":
             continue  # of the validation split: only what points were chosen by
         try:
-            kept[name] = _written(results, folder, record)
+            kept[name] = _written(results, folder, record, problems)
         except ValueError as error:
             spoilt.append(str(error))
             continue
         if not is_wanted:
             others.append(_entry(name, record))
+    for comparison in comparisons:
+        comparison["runs"] = [run for run in comparison["runs"] if seeds is None or run["seed"] in seeds]
     page = _page(results, comparisons, kept, others, spoilt)
     storage.replace_file(results / INDEX, page.encode("utf-8", "backslashreplace"))
     for path in sorted((results / FOLDER).glob("*.js")):
@@ -117,9 +124,9 @@ def _read(runs: Mapping[str, Path], spoilt: list[str]) -> Iterator[tuple[str, tu
         yield name, (folder, record)
 
 
-def _written(results: Path, folder: Path, record: Record) -> Data:
+def _written(results: Path, folder: Path, record: Record, problems: int) -> Data:
     """Write a run's script; what the page says of the run before it is loaded."""
-    script = script_of(results, folder, record)
+    script = script_of(results, folder, record, problems=problems)
     name = "--".join(folder.relative_to(results).parts[1:]) + ".js"
     path = results / FOLDER / name
     if not path.exists() or path.read_bytes() != script:

@@ -28,10 +28,12 @@ SHADES = 10_000  # attention is kept in ten-thousandths, as the record rounds it
 Data = dict[str, Any]
 
 
-def script_of(results: Path, folder: Path, record: Record) -> bytes:
-    """The script that gives a run's problems to the page; ValueError if the run's files do not fit together."""
+def script_of(results: Path, folder: Path, record: Record, *, problems: int = SHOWN_PROBLEMS) -> bytes:
+    """The script that gives a run's first problems to the page; ValueError if the run's files do not fit together."""
     try:
-        return ("harnessRun(" + as_script(run_data(results, folder, record)) + ");\n").encode("utf-8", "backslashreplace")
+        return ("harnessRun(" + as_script(run_data(results, folder, record, problems)) + ");\n").encode(
+            "utf-8", "backslashreplace"
+        )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{folder}: its files do not fit together ({what}); use --again to make it anew") from None
@@ -43,11 +45,11 @@ def as_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def run_data(results: Path, folder: Path, record: Record) -> Data:
+def run_data(results: Path, folder: Path, record: Record, most: int = SHOWN_PROBLEMS) -> Data:
     """A run's first problems."""
-    shown, count = _first_lines(folder / "problems.jsonl")
+    shown, count = _first_lines(folder / "problems.jsonl", most)
     traces, attention = (
-        {line["id"]: line for line in _first_lines(folder / name)[0]} for name in ("traces.jsonl", "attention.jsonl")
+        {line["id"]: line for line in _first_lines(folder / name, most)[0]} for name in ("traces.jsonl", "attention.jsonl")
     )
     kept = [traces.get(line["id"]) for line in shown]
     words, looks = _letters_of_words(kept, alphabet_of(results, record)), _letters_of_looks(kept)
@@ -67,12 +69,12 @@ def run_data(results: Path, folder: Path, record: Record) -> Data:
     }
 
 
-def _first_lines(path: Path) -> tuple[list[Record], int]:
+def _first_lines(path: Path, most: int) -> tuple[list[Record], int]:
     """The first lines that a page shows, and how many there are; none where the file is gone."""
     if not path.exists():
         return [], 0
     with open(path, encoding="utf-8") as file:
-        first = [json.loads(line) for line in islice(file, SHOWN_PROBLEMS)]
+        first = [json.loads(line) for line in islice(file, most)]
         return first, len(first) + sum(1 for _ in file)
 
 

@@ -245,6 +245,19 @@ def test_only_test_runs_are_shown_unless_a_comparison_names_others(tmp_path: Pat
     assert write_report(tmp_path).runs == 2
 
 
+def test_a_page_of_some_seeds_and_problems_says_nothing_of_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [a_run(tmp_path, [a_line(n) for n in "abc"], [a_trace(n, [1]) for n in "abc"], seed=seed) for seed in range(3)]
+    a_comparison(tmp_path, [an_entry(folder, "x") | {"seed": seed} for seed, folder in enumerate(folders)])
+    assert main(["report", "--seeds", "0,2", "--problems", "2", "--results", str(tmp_path)]) == 0
+    assert "comparisons: 1, runs: 2, left out: 0" in capsys.readouterr().out
+    scripts = [path.read_text(encoding="utf-8") for path in (tmp_path / "page").iterdir()]
+    held = [json.loads(text.removeprefix("harnessRun(").removesuffix(");\n")) for text in scripts]
+    assert [(one["count"], [p["id"] for p in one["problems"]]) for one in held] == [(3, ["a", "b"])] * 2
+    assert folders[1] not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert main(["report", "--check", "--seeds", "0", "--results", str(tmp_path)]) == 2
+    assert "leave out --seeds" in capsys.readouterr().err
+
+
 def test_a_run_of_no_problems(tmp_path: Path) -> None:
     a_run(tmp_path, [])
     assert dataclasses.astuple(write_report(tmp_path))[1:] == (0, 1, ())
