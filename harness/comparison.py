@@ -58,6 +58,11 @@ class Measured:
         return _mean([by[seed]["metrics"][self.metric]["floor"] for seed in curves.seeds])
 
     @property
+    def plain(self) -> str:
+        """The point of plain training and asking: the comparator's cheapest in FLOPs, whatever is equal."""
+        return self.curves[PRIMARY].hulls[COMPARATOR].corners[0].name
+
+    @property
     def unit_flops(self) -> float:
         """x1: the formula's cost of asking plain training's model; the family's deeper and wider models have greater ones."""
         curves = self.curves[PRIMARY]
@@ -217,7 +222,8 @@ def _both(arms: Sequence[Arm], pairs: Pairs) -> dict[int, tuple[At, At]]:
 
 def _comparison(one: Measured, curves: Curves, at: At, other: At) -> Comparison:
     """The differences of an arm and the comparator, with what the void rules look at: the comparator's baseline."""
-    baseline = curves.records[curves.hulls[COMPARATOR].corners[0].name]
+    own = curves.hulls[COMPARATOR].corners[0].name  # of an anytime place, which has points of its own
+    baseline = curves.records[one.plain if one.plain in curves.records else own]
     declared = one.block.primary.margin if one.block.primary else None
     metrics = [baseline[seed]["metrics"][one.metric] for seed in curves.seeds]
     epochs = [r["train"]["epochs"] for r in baseline.values() if r["train"]["epochs"] is not None]

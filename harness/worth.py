@@ -110,10 +110,9 @@ def _gain(found: Gains | None) -> str:
 
 
 def _baseline_scores(one: Measured) -> list[float]:
-    """Plain training's scores by seed: the comparator's cheapest point."""
+    """Plain training's scores by seed."""
     curves = one.curves[PRIMARY]
-    by = curves.scores[curves.hulls[COMPARATOR].corners[0].name]
-    return [by[seed] for seed in curves.seeds]
+    return [curves.scores[one.plain][seed] for seed in curves.seeds]
 
 
 def questions(every: Sequence[Measured]) -> pd.DataFrame:

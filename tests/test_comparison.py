@@ -184,6 +184,12 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     assert again == words
 
 
+def test_void_is_what_plain_training_is_whatever_is_equal():
+    """One of the family is at the floor and, of all, needs the fewest passes: the baseline at equal passes is still plain."""
+    row = last({(0, ""): (0.40, 0.42, 100.0, 10.0), (1, "n=2"): (0.06, 0.06, 300.0, 5.0), (2, ""): (0.60, None, 200.0, 10.0)})
+    assert row.verdict.kind == "better" and row.shaky == ()
+
+
 def test_a_verdict_that_flips_is_said():
     """At equal passes the comparator's votes cost nothing: the sentence and the table name what the verdict hangs on."""
     rows = made_rows(CURVES | {(1, "n=2"): (0.80, 0.80, 300.0, 5.0), (2, ""): (0.70, None, 200.0, 20.0)})
