@@ -69,9 +69,20 @@ def test_what_ships_is_whole() -> None:
         assert {path.name for path in folder.iterdir()} == {"learner.json", *record["files"]}
 
 
-@pytest.mark.parametrize(("strategy", "least"), [("direct", 0.15), ("reasoning_tokens", 0.1), ("chain_of_thought", 0.95)])
-def test_learners_of_the_reference_are_there(strategy: str, least: float, tmp_path: Path) -> None:
+HOPS, DIGITS = ("k_hop", {"task.elements": 8, "task.hops": "1-6"}), ("arithmetic", {"task.digits": "1-4"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "task", "least"),
+    [
+        ("direct", HOPS, 0.15), ("reasoning_tokens", HOPS, 0.1), ("chain_of_thought", HOPS, 0.95), ("direct", DIGITS, 0.25),
+        ("reasoning_tokens", DIGITS, 0.2),
+    ],
+)  # fmt: skip
+def test_learners_of_the_reference_are_there(
+    strategy: str, task: tuple[str, dict[str, Any]], least: float, tmp_path: Path
+) -> None:
     """Under today's fingerprint: whoever changes what a learner is makes these anew."""
-    settings = {"task.elements": 8, "task.hops": "1-6", "model.size": "xs", "train.flops": 1e12, "infer.problems": 50}
-    record = run(make_spec(strategy=strategy, task="k_hop", settings=settings), results=tmp_path, reporter=Untrained())
+    settings = task[1] | {"model.size": "xs", "train.flops": 1e12, "infer.problems": 50}
+    record = run(make_spec(strategy=strategy, task=task[0], settings=settings), results=tmp_path, reporter=Untrained())
     assert record["metrics"]["accuracy"]["value"] > least
