@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,8 +17,18 @@ TABLES = RESULTS / "tables"
 PACKS = sorted((RESULTS / "records").glob("*.tar.xz"))
 
 
-def test_there_are_packs_and_they_are_small() -> None:
-    assert PACKS and sum(path.stat().st_size for path in RESULTS.rglob("*.tar.xz")) < 50_000_000
+def test_there_are_packs_and_all_that_is_committed_is_small() -> None:
+    kept = [path for path in RESULTS.rglob("*") if path.relative_to(RESULTS).parts[0] not in ("runs", "weights", "locks")]
+    assert PACKS and sum(path.stat().st_size for path in kept if path.is_file()) < 60_000_000
+
+
+def test_the_committed_page_is_of_the_committed_tables() -> None:
+    text = (RESULTS / "index.html").read_text(encoding="utf-8")
+    for table in TABLES.glob("*.json"):
+        comparison = json.loads(table.read_bytes())
+        assert comparison["name"] in text and all(html.escape(said) in text for said in comparison["sentences"][:5])
+    scripts = set(re.findall(r'"file":"([^"]+)"', text))
+    assert scripts and scripts == {path.name for path in (RESULTS / "page").iterdir()}
 
 
 def test_every_table_has_its_pack() -> None:
