@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from harness.bench_turns import result
 from harness.defaults import default
-from harness.engines import Making, Name, Outcome, drive, engine_of, make_step
+from harness.engines import Make, Making, Name, Outcome, drive, engine_of, make_step
 from harness.grid import Cell
 from harness.records import run_folder
 from harness.schedule import Schedule, Step, steps_of
@@ -64,6 +64,8 @@ def engine_measures() -> Iterator[dict[str, Any]]:
 def _of(engine: Name) -> Iterator[dict[str, Any]]:
     cells = [Cell(_small(seed), ()) for seed in range(RUNS)]
     seconds, written = {}, {}
+    with tempfile.TemporaryDirectory() as folder:  # libraries are loaded once a command, however many the workers
+        _made(Making(results=Path(folder), engine=engine, workers=1), [Step("nothing", _small(0), None, None)], nothing)
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             how = Making(results=Path(folder), engine=engine, workers=workers)
@@ -87,10 +89,10 @@ def _small(seed: int) -> Any:
     return make_spec(strategy=default("baseline"), task="arithmetic", settings=settings, seed=seed)
 
 
-def _made(how: Making, steps: list[Step]) -> dict[str, float]:
+def _made(how: Making, steps: list[Step], make: Make = make_step) -> dict[str, float]:
     """Seconds: of the whole, until the engine can take steps, and that the steps themselves took."""
     told, begun_s = _Summed(), time.monotonic()
-    with engine_of(how, make_step) as engine:
+    with engine_of(how, make) as engine:
         started_s = time.monotonic()
         drive(engine, Schedule(steps, {}), told)
         return {"whole": time.monotonic() - begun_s, "start": started_s - begun_s, "steps": told.own_s}

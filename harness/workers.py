@@ -17,7 +17,8 @@ from harness.engines import KILLED, Make, Making, Outcome
 from harness.schedule import Step
 
 PARENT_POLL_S = 1.0
-LOADED = "harness.runs"  # and all that it imports
+# What every step imports sooner or later, with all that it imports. Not pandas: a thread of its allocator would be forked too.
+LOADED = ("harness.runs", "harness.values", "scipy.stats", "transformers.models.gpt2.modeling_gpt2")
 
 
 class Workers:
@@ -74,7 +75,7 @@ def one_process() -> ProcessPoolExecutor:
     # take as long to load as many runs take.
     served = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if served else "spawn")
-    context.set_forkserver_preload([LOADED])
+    context.set_forkserver_preload(list(LOADED))
     return ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
 
 
