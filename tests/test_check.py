@@ -64,7 +64,7 @@ def test_every_check_passes_on_every_task(name: str) -> None:
 
 
 # One of each way of asking every day; the others, which cost as much again three times over, in CI.
-EVERYDAY = ("direct", "reasoning_tokens", "side_targets", "future_heads")
+EVERYDAY = ("direct", "reasoning_tokens", "side_targets")
 
 
 @pytest.mark.parametrize("name", [n if n in EVERYDAY else pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES])

@@ -55,6 +55,7 @@ def test_a_run_records_them(tmp_path: Path, strategy: str, passes: int) -> None:
     assert flops["non_embedding"] < flops["total"] < flops["quadratic"]
 
 
+@pytest.mark.slow
 def test_the_unit_is_the_same_for_every_strategy_and_seed(tmp_path: Path) -> None:
     """And it is near to what direct spends, which says as many characters as the keys have once it is trained."""
     units = {made(tmp_path, name)[0]["infer"]["unit_flops"] for name in ("direct", "chain_of_thought", "looped_depth")}

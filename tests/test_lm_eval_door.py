@@ -29,7 +29,7 @@ WAYS = {
     "best_of_n": {"strategy.base": "direct", "strategy.samples": 3, "strategy.select": "oracle"},
     "tree_of_thoughts": {"strategy.branching": 2, "strategy.breadth": 2},
 }
-SLOW_WAYS = ("pause_tokens", "best_of_n", "tree_of_thoughts")
+SLOW_WAYS = ("pause_tokens", "self_consistency", "best_of_n", "tree_of_thoughts")
 SETTINGS = {"model.size": "xs", "train.flops": 2e10, "infer.problems": 80, "task.elements": 6, "task.hops": "1-2"}
 TEXT = {"model.size": "xs", "train.flops": 1e10, "infer.problems": 3}
 
@@ -145,6 +145,7 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return command
 
 
+@pytest.mark.slow
 def test_their_other_options(tmp_path, results, inside):
     _, folder = made("direct", results)
     one = ("run", "--model", "thinking", "--tasks", "thinking_k_hop", "--limit", 2, "--model_args")

@@ -160,6 +160,7 @@ def spec_of(task="support:Toy", **fields):
     return make_spec(strategy="pause_tokens", task=task, settings=TINY | {f"strategy.{k}": v for k, v in fields.items()})
 
 
+@pytest.mark.slow
 def test_four_variants_share_two_recorded_pretraining_runs(tmp_path):
     records = {
         (recipe, pauses): run(spec_of(pretraining=recipe, pauses=pauses), results=tmp_path)

@@ -45,7 +45,9 @@ def _costly(words: list[str]) -> bool:
     return "tree_of_thoughts" in words or any("pretraining=" in w for w in words)
 
 
-RUNS = [pytest.param(w, marks=pytest.mark.slow if _costly(w) else ()) for w in COMMANDS if w[0] == "run"]
+EVERYDAY = 6  # of the commands of `run`; the others in CI
+RUNS = [w for w in COMMANDS if w[0] == "run"]
+RUNS = [pytest.param(w, marks=pytest.mark.slow if _costly(w) or at >= EVERYDAY else ()) for at, w in enumerate(RUNS)]
 
 
 @pytest.mark.parametrize("words", RUNS, ids=lambda words: " ".join(words))

@@ -110,6 +110,7 @@ def test_a_search_shares_its_bases_learner():
     assert deeper.learner_fingerprint() != search.learner_fingerprint()
 
 
+@pytest.mark.slow
 def test_it_is_trained_once_whoever_comes_first(tmp_path: Path):
     for strategy in ("best_of_n", "chain_of_thought", "tree_of_thoughts"):
         run(make_spec(strategy=strategy, task="arithmetic", settings=TINY), results=tmp_path)

@@ -172,6 +172,7 @@ def story_of(told: str) -> str:
     return found[0]
 
 
+@pytest.mark.slow
 def test_no_numbers_of_a_held_out_story_are_in_training() -> None:
     owner: dict[tuple[int, ...], Split] = {}
     for task in (WordProblems(), WordProblems(most=50), WordProblems(most=40), WordProblems(steps="2", most=60)):

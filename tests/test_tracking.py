@@ -24,6 +24,7 @@ def losses(results: Path) -> dict[int, float]:
     return {line["update"]: line["loss_nats"] for line in lines}
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_what_the_log_has(tmp_path):
     pytest.importorskip("accelerate")
     reader = pytest.importorskip("tensorboardX.proto.event_pb2")

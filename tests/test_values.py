@@ -374,6 +374,7 @@ def crashing(monkeypatch, at: int, when: str) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_making_that_is_cut_off_is_never_taken_for_complete(made, tmp_path, monkeypatch):
     """Crashes at every change of a file, first and made anew; the sampling, which changes none, is remembered."""
     spec, results, kept = spec_of(), copied(made, tmp_path, weights_only=True), {}
