@@ -31,18 +31,8 @@ from harness.session import Job, Session
 from harness.wants import Generate, Solver
 
 Report = Callable[[str], None]
-NAMES = (
-    "train",
-    "shield",
-    "decode",
-    "thoughts",
-    "search",
-    "lm_eval",
-    "engines",
-    "ranks",
-    "scale",
-    "startup",
-)  # what `only` picks from
+# What `only` picks from.
+NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "ranks", "scale", "startup")
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin

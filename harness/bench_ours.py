@@ -36,12 +36,17 @@ class Ours:
         """One update, exactly as `Trainer.run` makes it, data included."""
         self.trainer._update(ENDLESS, 0.5)
 
+    def forward(self, update: int) -> torch.Tensor:
+        """The loss on the batch of an update, whose gradient can be taken."""
+        model = self.backbone
+        batch = self.feed.batch(model.strategy, update, progress=0.5, device=model.device, backbone=model)
+        loss: torch.Tensor = self.trainer._lesson(batch.cells, 0.5)
+        return loss
+
     def loss(self, update: int) -> float:
-        """The loss on the batch of an update."""
+        """The same as a number."""
         with torch.no_grad():
-            model = self.backbone
-            batch = self.feed.batch(model.strategy, update, progress=0.5, device=model.device, backbone=model)
-            return float(self.trainer._lesson(batch.cells, 0.5))
+            return float(self.forward(update))
 
 
 def learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:

@@ -28,10 +28,10 @@ class _Asked(msgspec.Struct):
     """Of a problem's line, what is told here."""
 
     id: str
-    score: float
     weight: float
     difficulty: Any
     flops: dict[str, float]
+    score: float | None = None  # a likelihood's line has none
 
 
 def _lines(results: Path, record: Record) -> list[_Asked]:
@@ -91,7 +91,7 @@ def _searched(one: Measured) -> Iterator[str]:
 
 
 def _right(lines: Sequence[_Asked]) -> Mapping[str, bool]:
-    return {x.id: x.score >= 1.0 for x in lines}
+    return {x.id: x.score is not None and x.score >= 1.0 for x in lines}
 
 
 def _pair(a: Mapping[str, bool], b: Mapping[str, bool]) -> str:

@@ -50,11 +50,13 @@ def write_report(results: Path, *, seeds: Collection[int] | None = None, problem
             f"--results: {results} holds no runs and no comparisons to report; make some first: "
             "python -m harness compare --suite demo"
         )
+    for comparison in comparisons:
+        comparison["runs"] = [run for run in comparison["runs"] if _chosen(run, seeds)]
     wanted = {run["folder"] for comparison in comparisons for run in comparison["runs"]}
     kept: dict[str, Data] = {}
     others: list[Data] = []
     for name, (folder, record) in _read(runs, spoilt):
-        if seeds is not None and record["seed"] not in seeds:
+        if not _chosen(record, seeds):
             continue
         is_wanted = name in wanted
         if not is_wanted and record["spec"]["infer"]["split"] != "test":
@@ -66,14 +68,17 @@ def write_report(results: Path, *, seeds: Collection[int] | None = None, problem
             continue
         if not is_wanted:
             others.append(_entry(name, record))
-    for comparison in comparisons:
-        comparison["runs"] = [run for run in comparison["runs"] if seeds is None or run["seed"] in seeds]
     page = _page(results, comparisons, kept, others, spoilt)
     storage.replace_file(results / INDEX, page.encode("utf-8", "backslashreplace"))
     for path in sorted((results / FOLDER).glob("*.js")):
         if path.name not in {run["file"] for run in kept.values()}:
             storage.remove(path)
     return Report(results / INDEX, len(comparisons), len(kept), tuple(spoilt))
+
+
+def _chosen(run: Mapping[str, Any], seeds: Collection[int] | None) -> bool:
+    """Whether a run's problems are to be on the page."""
+    return seeds is None or run["seed"] in seeds
 
 
 def _comparisons(results: Path) -> tuple[list[Data], list[str]]:
@@ -126,7 +131,7 @@ def _read(runs: Mapping[str, Path], spoilt: list[str]) -> Iterator[tuple[str, tu
 
 def _written(results: Path, folder: Path, record: Record, problems: int) -> Data:
     """Write a run's script; what the page says of the run before it is loaded."""
-    script = script_of(results, folder, record, problems=problems)
+    script = script_of(results, folder, record, problems)
     name = "--".join(folder.relative_to(results).parts[1:]) + ".js"
     path = results / FOLDER / name
     if not path.exists() or path.read_bytes() != script:

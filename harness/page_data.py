@@ -28,12 +28,11 @@ SHADES = 10_000  # attention is kept in ten-thousandths, as the record rounds it
 Data = dict[str, Any]
 
 
-def script_of(results: Path, folder: Path, record: Record, *, problems: int = SHOWN_PROBLEMS) -> bytes:
+def script_of(results: Path, folder: Path, record: Record, problems: int) -> bytes:
     """The script that gives a run's first problems to the page; ValueError if the run's files do not fit together."""
     try:
-        return ("harnessRun(" + as_script(run_data(results, folder, record, problems)) + ");\n").encode(
-            "utf-8", "backslashreplace"
-        )
+        data = as_script(run_data(results, folder, record, problems))
+        return f"harnessRun({data});\n".encode("utf-8", "backslashreplace")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{folder}: its files do not fit together ({what}); use --again to make it anew") from None
@@ -45,8 +44,8 @@ def as_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def run_data(results: Path, folder: Path, record: Record, most: int = SHOWN_PROBLEMS) -> Data:
-    """A run's first problems."""
+def run_data(results: Path, folder: Path, record: Record, most: int) -> Data:
+    """A run's first problems, so many at most."""
     shown, count = _first_lines(folder / "problems.jsonl", most)
     traces, attention = (
         {line["id"]: line for line in _first_lines(folder / name, most)[0]} for name in ("traces.jsonl", "attention.jsonl")

@@ -86,9 +86,7 @@ class _Deaf:
         pass
 
 
-def simulated(
-    steps: Sequence[Step], seconds: Mapping[str, float], *, workers: int, lost: float = 0.0, seed: int = 0
-) -> Simulated:
+def simulated(steps: Sequence[Step], seconds: Mapping[str, float], *, workers: int, lost: float = 0.0) -> Simulated:
     """All steps made on paper, by the same loop and schedule as on any engine; its clock says how long they take."""
     engine = Simulated(workers, seconds, lost=lost)
     drive(engine, Schedule(steps, seconds), _Deaf())

@@ -18,8 +18,10 @@ PACKS = sorted((RESULTS / "records").glob("*.tar.xz"))
 
 
 def test_there_are_packs_and_all_that_is_committed_is_small() -> None:
-    kept = [path for path in RESULTS.rglob("*") if path.relative_to(RESULTS).parts[0] not in ("runs", "weights", "locks")]
-    assert PACKS and sum(path.stat().st_size for path in kept if path.is_file()) < 60_000_000
+    assert PACKS and sum(path.stat().st_size for path in PACKS) < 50_000_000
+    kept = [path for name in ("records", "tables", "plots", "page") for path in (RESULTS / name).rglob("*")]
+    kept += [RESULTS / name for name in ("index.html", "LOG.md", "README.md")]
+    assert sum(path.stat().st_size for path in kept if path.is_file()) < 60_000_000
 
 
 def test_the_committed_page_is_of_the_committed_tables() -> None:
