@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import fused
 from harness.precision import exact
 
 SPAN = 32  # queries at a time in the backward pass of causal attention: of a span's keys, few lie ahead of its queries
@@ -49,9 +50,11 @@ def attend(
     still: keys and values projected from detached states, used for the backward pass of pairs with learn_state False (their
     numbers equal k and v). gate: (B, K) added to the scores of gated pairs.
     """
-    fused = masks.bias is None and gate is None and q.shape[2] >= FUSED_MIN_TOKENS
-    shielded = masks.learn_kv is not None or masks.learn_state is not None
-    if fused and not (shielded and torch.is_grad_enabled()):
+    shielded = (masks.learn_kv is not None or masks.learn_state is not None) and torch.is_grad_enabled()
+    if gate is None and fused.fits(q):
+        return _on_gpu(q, k, v, masks, still, shielded=shielded)
+    causal = masks.bias is None and gate is None and q.shape[2] >= FUSED_MIN_TOKENS
+    if causal and not shielded:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     bias = causal_bias(q.shape[2], q.device) if masks.bias is None else masks.bias
     if not torch.is_grad_enabled():
@@ -61,9 +64,17 @@ def attend(
     if torch.is_autocast_enabled(q.device.type):
         with exact(q.device):
             floats = (None if x is None else x.float() for x in (q, k, v, k_still, v_still, gate))
-            return cast(Tensor, shield(*floats, bias, masks, fused))
-    out: Tensor = shield(q, k, v, k_still, v_still, gate, bias, masks, fused)
+            return cast(Tensor, shield(*floats, bias, masks, causal))
+    out: Tensor = shield(q, k, v, k_still, v_still, gate, bias, masks, causal)
     return out
+
+
+def _on_gpu(q: Tensor, k: Tensor, v: Tensor, masks: Masks, still: tuple[Tensor, Tensor] | None, *, shielded: bool) -> Tensor:
+    """The same by fused kernels."""
+    if not shielded:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=masks.bias, is_causal=masks.bias is None)
+    live, twins = _receivers(masks, still is not None)
+    return fused.cut_off(q, k, v, bias=masks.bias, live=live, twins=still, still=twins)
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor, gated: Tensor | None, gate: Tensor | None) -> Tensor:
@@ -98,9 +109,9 @@ class _Shielded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        """Args: q, k, v, k_still, v_still, gate, bias, masks, fused."""
-        q, k, v, k_still, _, gate, bias, masks, fused = args
-        if fused:  # same kernel as the unshielded path, hence the same bits
+        """Args: q, k, v, k_still, v_still, gate, bias, masks, causal."""
+        q, k, v, k_still, _, gate, bias, masks, causal = args
+        if causal:  # same kernel as the unshielded path, hence the same bits
             out, p = F.scaled_dot_product_attention(q, k, v, is_causal=True), None
         else:
             out, p = _plain(q, k, v, bias, masks.gated, gate)

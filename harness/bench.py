@@ -19,6 +19,7 @@ import torch
 
 from harness import bench_peers as peers
 from harness.bench_engines import engine_measures
+from harness.bench_gpu import gpu_measures
 from harness.bench_lm_eval import lm_eval_measures
 from harness.bench_ours import Ours, learner, posed, solve
 from harness.bench_ranks import rank_measures
@@ -32,7 +33,7 @@ from harness.wants import Generate, Solver
 
 Report = Callable[[str], None]
 # What `only` picks from.
-NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "ranks", "scale", "startup")
+NAMES = ("train", "shield", "decode", "thoughts", "search", "lm_eval", "engines", "ranks", "scale", "gpu", "startup")
 WORKLOADS = ("arithmetic", "language_model")
 STOCK_TARGETS = {"xs": 1.3, "s": 1.2, "m": 1.2}  # times the text tokens a second of transformers.Trainer
 TWIN_TARGETS = {"xs": 1.0, "s": 1.0, "m": 1.0}  # of the nanoGPT-like twin
@@ -69,6 +70,7 @@ def run_bench(*, sizes: Sequence[str], only: Sequence[str] | None, repeats: int,
         "engines": engine_measures,
         "ranks": rank_measures,
         "scale": scale_measures,
+        "gpu": lambda: gpu_measures(max(MIN_ROUNDS, repeats)),
         "startup": startup_measures,
     }
     try:

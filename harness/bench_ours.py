@@ -49,12 +49,14 @@ class Ours:
             return float(self.forward(update))
 
 
-def learner(folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None) -> Ours:
+def learner(
+    folder: Path, *, strategy: str, task: str, size: str, settings: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Ours:
     """A fresh learner at a steady learning rate."""
     steady = {"model.size": size, "train.warmup": 0, "train.decay_to": 1}
     spec = make_spec(strategy=strategy, task=task, settings=steady | dict(settings or {}))
     alphabet = make_alphabet(spec.alphabet)
-    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed).to(torch.device(device))
     feed = make_feed(spec, backbone)
     trainer = Trainer(backbone=backbone, spec=spec.train, feed=feed, folder=folder)
     return Ours(spec, alphabet, backbone, feed, trainer)

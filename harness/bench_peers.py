@@ -40,12 +40,12 @@ def peer_rows(feed: Feed, backbone: Backbone, alphabet: Alphabet, update: int, s
     return rows
 
 
-def padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Row], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Ids and labels (B, T), padded on the right."""
     longest = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids, _ in rows])
     labels = torch.tensor([[*labels, *[IGNORED] * (longest - len(labels))] for _, labels in rows])
-    return ids, labels
+    return ids.to(device), labels.to(device)
 
 
 def stock_model(backbone: Backbone) -> Any:
@@ -112,7 +112,7 @@ class Twin(nn.Module):
 
     def forward(self, ids: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of labels (B, T), which stand under the ids (B, T) that they follow."""
-        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1]))
+        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1], device=ids.device))
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.norm(x), self.tokens.weight)
@@ -121,7 +121,7 @@ class Twin(nn.Module):
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
         """The mean loss of texts."""
-        ids, labels = padded(rows)
+        ids, labels = padded(rows, self.tokens.weight.device)
         loss: Tensor = self(ids[:, :-1].contiguous(), labels[:, 1:].contiguous())
         return loss
 
@@ -187,7 +187,7 @@ def train_stock(
 @torch.no_grad()
 def generate(model: Any, prompts: Sequence[list[int]], *, end_id: int, cap_tokens: int) -> list[list[int]]:
     """Greedy continuations by `generate` in one batch padded on the left, each with the END that it said."""
-    given = _left_padded(prompts, end_id)
+    given = {name: values.to(model.device) for name, values in _left_padded(prompts, end_id).items()}
     said = model.generate(
         **given, do_sample=False, max_new_tokens=cap_tokens, eos_token_id=end_id, pad_token_id=end_id
     )  # fmt: skip

@@ -18,7 +18,7 @@ from harness.bench_turns import medians, over, result, turns
 from harness.examination import referee_of
 from harness.plugin_spec import make_strategy
 from harness.problem import Problem
-from harness.session import DEFAULT_ROWS, Job, Outcome, Session
+from harness.session import Job, Outcome, Session
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 
@@ -51,7 +51,7 @@ class Searched:
         base = self.spec.strategy
         return type(make_strategy(name, {}, task=self.spec.task))(base=base, **settings)  # type: ignore[call-arg]
 
-    def run(self, how: Strategy, *, rows: int = DEFAULT_ROWS) -> dict[str, Outcome]:
+    def run(self, how: Strategy, *, rows: int | None = None) -> dict[str, Outcome]:
         """Outcomes by the problem's number."""
         session, held = Session(self.backbone, rows=rows), [how.holding(p.question).rows for p in self.problems]
         self.feed_s = self.copy_s = 0.0
@@ -232,11 +232,11 @@ def _alone(name: str, searched: Searched, how: Strategy, rounds: int, count: int
     if facts(searched.run(how)) != facts(few.run(how, rows=1)):
         raise RuntimeError(f"bench: {name}: other answers alone than side by side")
 
-    def said(some: Searched, rows: int) -> int:
+    def said(some: Searched, rows: int | None) -> int:
         some.run(how, rows=rows)
         return some.tokens
 
-    each, details = _rates({"together": lambda: said(searched, DEFAULT_ROWS), "alone": lambda: said(few, 1)}, rounds)
+    each, details = _rates({"together": lambda: said(searched, None), "alone": lambda: said(few, 1)}, rounds)
     title = f"search s {name} on {PROBLEMS}: over one at a time"
     return result(title, over(each, "alone", "together"), ALONE_TARGETS[name], details | {"alone_problems": count})
 

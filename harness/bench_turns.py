@@ -1,4 +1,4 @@
-"""Contenders that take turns, and the ratios of their CPU seconds. Knows nothing of what they do."""
+"""Contenders that take turns, and the ratios of their seconds (CPU, or of another clock). Knows nothing of what they do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+Clock = Callable[[], float]
 
 
 def result(
@@ -15,18 +17,20 @@ def result(
     return {"name": name, "ratio": ratio, "target": target, "at_most": at_most, "passed": passed, "details": dict(details)}
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    start = time.process_time()
+def seconds_of(call: Callable[[], Any], clock: Clock = time.process_time) -> float:
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
 
 
-def turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
+def turns(
+    contenders: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False, clock: Clock = time.process_time
+) -> dict[str, list[float]]:
     """Seconds of each contender by round. A round before them is not kept, unless all are warm from being checked."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + (not warm)):
         for name, call in contenders.items():
-            seconds[name].append(seconds_of(call))
+            seconds[name].append(seconds_of(call, clock))
     return {name: values[-rounds:] for name, values in seconds.items()}
 
 

@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.block_weights import BlockWeights
+from harness.bounds import bounds_of
 from harness.cells import Cells
 from harness.slots import Slots, rounded_keys
-
-PIECE_KEYS = 200  # what one more piece costs, in keys that a row attends to (measured)
 
 
 def cached_blocks(
@@ -70,15 +69,23 @@ class Piece:
         return (self.stop - self.start) * self.keys
 
 
-def pieces_of(cells: Cells) -> list[Piece]:
-    """A pass's rows in few pieces: rows that wait, and slots that only longer rows hold, are left out where that pays."""
+def pieces_of(cells: Cells, piece_keys: int) -> list[Piece]:
+    """A pass's rows in few pieces: rows that wait, and slots that only longer rows hold, are left out where that pays.
+
+    piece_keys: what one more piece costs, in keys that a row attends to.
+    """
     layout = cells.layout
     held = np.zeros(len(layout.counts), dtype=np.int64)
     np.maximum.at(held, layout.row, layout.index + 1)
+    fed = np.flatnonzero(held)
+    keys = [rounded_keys(n) for n in held[fed].tolist()]
+    whole = Piece(int(fed[0]), int(fed[-1]) + 1, max(keys))
+    if whole.area - sum(keys) <= piece_keys:  # then joining row by row comes to the same
+        return [whole]
     pieces: list[Piece] = []
-    for row in np.flatnonzero(held).tolist():
-        own = Piece(row, row + 1, rounded_keys(int(held[row])))
-        if pieces and (both := pieces[-1].joined(own)).area - pieces[-1].area - own.area <= PIECE_KEYS:
+    for row, most in zip(fed.tolist(), keys, strict=True):
+        own = Piece(row, row + 1, most)
+        if pieces and (both := pieces[-1].joined(own)).area - pieces[-1].area - own.area <= piece_keys:
             pieces[-1] = both
         else:
             pieces.append(own)
@@ -135,7 +142,7 @@ class _Many(_Attention):
     """Several rows, piece by piece: heads of queries are gathered into the padded shape, and back."""
 
     def __init__(self, cells: Cells, slots: Slots, bias: Tensor, number: int, width: int) -> None:
-        super().__init__(cells, slots, bias, number, width, pieces_of(cells))
+        super().__init__(cells, slots, bias, number, width, pieces_of(cells, bounds_of(slots.device).piece_keys))
         device, queries, layout, head = slots.device, cells.shape[1], cells.layout, np.arange(slots.heads)
         rows = np.concatenate([np.arange(piece.start, piece.stop) for piece in self.pieces])
         packed = np.zeros(cells.shape[0], dtype=np.int64)  # where a row's queries stand, piece after piece

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.accounts import Accounts
 from harness.backbone import Backbone
+from harness.bounds import bounds_of
 from harness.cells import Layout, lay, make_cells, named
 from harness.live_rows import LiveRows
 from harness.meter import ANSWER, PREFILL, SCORE, THINK, VERIFY, Bill
@@ -47,7 +48,7 @@ class Decoder(LiveRows):
         self._weaves = type(self.strategy).weave is not Strategy.weave
         self._sees = type(self.strategy).sight is not Strategy.sight
         self._most = cells_per_token(self.strategy)
-        self._shape = Shape(self._most, backbone.heads, backbone.outputs)
+        self._shape = Shape(self._most, backbone.heads, backbone.outputs, bounds_of(backbone.device))
         self.accounts, self.log = Accounts(), TraceLog(kept=traced)
         self._turns = 0
 

@@ -16,7 +16,7 @@ from harness.examination import Examination, asked_problems, of_documents, of_qu
 from harness.inquiries import of_requests
 from harness.lines import Line, trace_line, written
 from harness.ranks import ALONE, Ranks
-from harness.session import DEFAULT_ROWS, Job, Outcome, Session
+from harness.session import Job, Outcome, Session
 from harness.spec import RunSpec
 
 FLUSH_LINES = 64
@@ -31,7 +31,7 @@ def evaluate(
     folder: Path,
     *,
     report: Progress | None = None,
-    rows: int = DEFAULT_ROWS,
+    rows: int | None = None,
     max_kv_bytes: int | None = None,
     ranks: Ranks = ALONE,
 ) -> None:

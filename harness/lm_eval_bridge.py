@@ -21,13 +21,14 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
 from harness.asked_model import Asked, load
+from harness.bounds import CPU
 from harness.bridged import Costs, Work, draws, going_of, rolling, saying, scoring
 from harness.locks import alone
 from harness.requests import Asker
 from harness.responses import Response, Responses
 from harness.runs import compute_threads
 from harness.search import Search
-from harness.session import DEFAULT_ROWS, Session
+from harness.session import Session
 from harness.spec import digest
 
 ARGUMENTS = (
@@ -106,7 +107,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     @property
     def batch_size(self) -> int:
         """About how many rows are decoded side by side; it changes no answer."""
-        return self._rows
+        return self._rows or CPU.rows
 
     @property
     def eot_token_id(self) -> int:
@@ -266,10 +267,12 @@ def _device(name: str | None) -> str:
     return "cpu" if name is None or (name.startswith("cuda") and not torch.cuda.is_available()) else name
 
 
-def _rows(batch_size: int | str | None, most: int | None) -> int:
-    """Rows side by side, from lm-eval's forms: 8, "8", "auto", "auto:N"."""
+def _rows(batch_size: int | str | None, most: int | None) -> int | None:
+    """Rows side by side, from lm-eval's forms: 8, "8", "auto", "auto:N"; None: as many as suit."""
     text = str(batch_size if batch_size is not None else "auto")
-    rows = DEFAULT_ROWS if text.startswith("auto") else int(text) if text.isdigit() else 0
+    if text.startswith("auto"):
+        return int(most) if most else None
+    rows = int(text) if text.isdigit() else 0
     if rows < 1:
         raise ValueError(f"batch_size: expected a whole number from 1, auto or auto:N, got {batch_size!r}")
     return min(rows, int(most)) if most else rows

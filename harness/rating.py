@@ -23,7 +23,7 @@ from harness.problem import END, Completion, Problem, Question
 from harness.search import Search, split_saying
 from harness.search_wants import LastState, ValueSpec
 from harness.seeds import derive
-from harness.session import DEFAULT_ROWS, Job, Session
+from harness.session import Job, Session
 from harness.spec import RunSpec
 from harness.strategy import Strategy
 from harness.wants import Drop, Fork, Gather, Generate, Judge, Row, Sampler, Saying, Solver, Spell
@@ -129,7 +129,7 @@ def sampled(
     problems: Sequence[Problem],
     *,
     purpose: str,
-    rows: int = DEFAULT_ROWS,
+    rows: int | None = None,
     max_kv_bytes: int | None = None,
     report: Callable[[], None] | None = None,
 ) -> Sample:

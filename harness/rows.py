@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.bounds import CPU, Bounds
 from harness.stream import Stream
 
-MAX_ROWS_A_FORWARD = 128  # beyond, keys leave the cache (measured)
-MAX_FORWARD_FLOATS = 1 << 24  # of attention scores or logits in one forward: 64 MiB
 SHORT_TOKENS = 8  # feeds of more tokens go through forwards of their own
 
 
@@ -59,17 +58,19 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides how large a forward is: cells that a text token may become, heads, outputs."""
+    """What decides how large a forward is: cells that a text token may become, heads, outputs, and what the device takes."""
 
     cells_per_token: int
     heads: int
     outputs: int
+    bounds: Bounds = CPU
 
     def fits(self, *, rows: int, span: int, tokens: int, held_cells: int) -> bool:
         """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each."""
         cells = tokens * self.cells_per_token
         floats = max(span * self.heads * cells * (held_cells + cells), rows * tokens * self.outputs)
-        return rows <= MAX_ROWS_A_FORWARD and span <= 2 * MAX_ROWS_A_FORWARD and floats <= MAX_FORWARD_FLOATS
+        most = self.bounds.forward_rows
+        return rows <= most and span <= 2 * most and floats <= self.bounds.forward_floats
 
 
 def grouped(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:

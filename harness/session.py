@@ -17,6 +17,7 @@ from harness import search_wants, wants
 from harness.admission import Admission
 from harness.backbone import Backbone
 from harness.beams import Beams
+from harness.bounds import rows_of
 from harness.decoder import Decoder
 from harness.instant import Instant
 from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
@@ -27,13 +28,12 @@ from harness.stream import cropped, encode
 from harness.wants import Likelihood, OutOfBudget, Row, Step
 from harness.writers import Writers
 
-DEFAULT_ROWS = 128
-
-__all__ = ["DEFAULT_ROWS", "Job", "Outcome", "Session"]
+__all__ = ["Job", "Outcome", "Session"]
 
 
 class Session:
-    """Runs jobs over one backbone. rows: about how many rows are decoded side by side; max_kv_bytes: see `Admission`.
+    """Runs jobs over one backbone. rows: about how many are decoded side by side (None: what suits the device); max_kv_bytes: see
+    `Admission`.
 
     keep_states: rows keep the state that was read last, for `LastState`, though no value model asks for it. traced: whether
     outcomes have traces.
@@ -43,7 +43,7 @@ class Session:
         self,
         backbone: Backbone,
         *,
-        rows: int = DEFAULT_ROWS,
+        rows: int | None = None,
         reference_layers: int | None = None,
         max_kv_bytes: int | None = None,
         keep_states: bool = False,
@@ -53,8 +53,9 @@ class Session:
         reference = reference_layers or backbone.layers
         bounded = max_kv_bytes is not None
         self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states, traced=traced)
-        slots = self._decoder.slots
-        self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=slots.bytes_per_cell)
+        each = self._decoder.slots.bytes_per_cell
+        rows = rows or rows_of(backbone.device, max_kv_bytes=max_kv_bytes)
+        self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=each)
         self._context = backbone.context_tokens
         self._turn = Turn()
         self._finished: list[Outcome] = []

@@ -59,7 +59,7 @@ def speaking_chances(learned: Tensor, reads: Any, *, thoughts: int) -> Tensor:
     """p_j = q_j prod_{l<j} (1 - q_l) (R,), where q_j is column j - 1 of ``learned`` (R, thoughts or more) and the last q is 1."""
     import torch
 
-    q = learned.gather(1, (reads.slot - 1).clamp(min=0)[:, None]).squeeze(1)
+    q = learned.float().gather(1, (reads.slot - 1).clamp(min=0)[:, None]).squeeze(1)
     last = torch.ones_like(reads.group, dtype=torch.bool)
     last[:-1] = reads.group[1:] != reads.group[:-1]
     q = torch.where(last, 1.0, q)

@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from harness.alphabet import make_alphabet
 from harness.feed import make_feed
 from harness.ranks import Ranks, joined
@@ -45,10 +47,10 @@ def spec_of(case: str) -> RunSpec:
     return make_spec(strategy=strategy, task="multi_step", settings=TINY | {f"strategy.{k}": v for k, v in fields.items()})
 
 
-def trainer_of(spec: RunSpec, folder: Path, ranks: Ranks, *, parts: int = 1) -> Trainer:
+def trainer_of(spec: RunSpec, folder: Path, ranks: Ranks, *, parts: int = 1, device: str = "cpu") -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = make_alphabet(spec.alphabet)
-    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed).to(torch.device(device))
     feed = make_feed(spec, backbone)
     return Trainer(
         backbone=backbone, spec=spec.train, feed=feed, folder=folder, checkpoint_s=0.0, owner="x", ranks=ranks, parts=parts

@@ -8,7 +8,8 @@ import pytest
 import torch
 from support import batch_of, random_texts, reach, states_and_inputs, target_loss, tiny
 
-from harness.attention import FUSED_MIN_TOKENS, Masks, attend, causal_bias
+from harness import fused
+from harness.attention import FUSED_MIN_TOKENS, Masks, _receivers, attend, causal_bias
 from harness.strategy import Sight, Strategy
 
 
@@ -186,3 +187,29 @@ def test_learn_kv_false_everywhere_teaches_keys_and_values_nothing():
     for block in backbone.model.transformer.h:
         assert not block.attn.c_attn.weight.grad[:, 16:].any()
         assert block.attn.c_attn.weight.grad[:, :16].any()
+
+
+@pytest.mark.parametrize("per_head", [False, True], ids=["shared", "per_head"])
+@pytest.mark.parametrize("given", ["causal", "bias"])
+@pytest.mark.parametrize("kinds", [(), ("kv",), ("state",), ("kv", "state")], ids="+".join)
+def test_fused_kernels_cut_off_the_same_pairs(kinds, given, per_head):
+    """The steps that GPUs take, on the CPU's kernels."""
+    q, k, v, _, weights, generator = drawn(3, queries=37, keys=37, width=8)
+    masks = {f"learn_{kind}": random_mask(generator, 3, 2 if per_head else 1, 37, 37) for kind in kinds}
+    bias = causal_bias(37, q.device)
+    if given == "bias":
+        bias = torch.where(random_mask(generator, 3, 1, 37, 37) | (torch.arange(37) == 0), bias, -math.inf)
+        bias[..., 0] = 0.0
+    live, twins = _receivers(Masks(bias, **masks), "state" in kinds)
+
+    def ours(q, k, v, ks, vs):
+        rest = {} if twins is None else {"twins": (ks, vs), "still": twins}
+        return fused.cut_off(q, k, v, bias=bias if given == "bias" else None, live=live, **rest)
+
+    still = "state" in kinds
+    out, found = gradients(ours, (q, k, v, k, v), weights)
+    plain, expected = gradients(
+        lambda q, k, v, ks, vs: reference(q, k, v, bias, still=(ks, vs) if still else None, **masks), (q, k, v, k, v), weights
+    )
+    assert torch.allclose(out, plain, atol=1e-6)
+    assert_same_gradients(found, expected)

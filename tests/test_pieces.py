@@ -14,7 +14,8 @@ from support import ask, digits, seen, strategy, tiny
 
 from harness import cached
 from harness.admission import WAITING_SHARE, Admission
-from harness.cached import Piece, pieces_of
+from harness.bounds import CPU
+from harness.cached import Piece
 from harness.problem import Question
 from harness.session import Job
 
@@ -34,7 +35,7 @@ class Pass:
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 300)), min_size=1, max_size=60).filter(any))
 def test_pieces_hold_every_fed_row_once_with_all_its_keys(lasts):
-    pieces = pieces_of(Pass(lasts))
+    pieces = cached.pieces_of(Pass(lasts), CPU.piece_keys)
     assert all(a.stop <= b.start for a, b in pairwise(pieces))
     for row, last in enumerate(lasts):
         mine = [p for p in pieces if p.start <= row < p.stop]
@@ -47,9 +48,12 @@ def test_pieces_hold_every_fed_row_once_with_all_its_keys(lasts):
 
 
 def test_rows_that_wait_are_left_out_where_that_pays():
-    assert pieces_of(Pass([20] * 40 + [None] * 40 + [20] * 40)) == [Piece(0, 40, 24), Piece(80, 120, 24)]
-    assert pieces_of(Pass([20, None, None, 20])) == [Piece(0, 4, 24)]
-    assert pieces_of(Pass([20] * 40 + [200] * 40)) == [Piece(0, 40, 24), Piece(40, 80, 208)]
+    def cut(lasts):
+        return cached.pieces_of(Pass(lasts), CPU.piece_keys)
+
+    assert cut([20] * 40 + [None] * 40 + [20] * 40) == [Piece(0, 40, 24), Piece(80, 120, 24)]
+    assert cut([20, None, None, 20]) == [Piece(0, 4, 24)]
+    assert cut([20] * 40 + [200] * 40) == [Piece(0, 40, 24), Piece(40, 80, 208)]
 
 
 @pytest.mark.parametrize("name", ["tree_of_thoughts", "best_of_n"])
@@ -57,11 +61,15 @@ def test_cutting_changes_no_bit(name, monkeypatch):
     """From one piece for all rows to a piece for nearly each, in unequal company, with rows that wait."""
     how = strategy(name, base=strategy("chain_of_thought"))
     jobs = [Job(str(i), lambda i=i: how.solve(Question(str(i), "12+34="[: 2 + i % 5], 8, 24)), seed=i, rows=5) for i in range(12)]
-    found = []
+    found, cut = [], cached.pieces_of
     for cost in (10**9, 200, 0):
-        monkeypatch.setattr(cached, "PIECE_KEYS", cost)
         counts = []
-        monkeypatch.setattr(cached, "pieces_of", lambda cells, counts=counts: counts.append(pieces_of(cells)) or counts[-1])
+
+        def counted(cells, _, counts=counts, cost=cost):
+            counts.append(cut(cells, cost))
+            return counts[-1]
+
+        monkeypatch.setattr(cached, "pieces_of", counted)
         outcomes = ask(tiny(how.learner(), width=32, heads=4, alphabet=digits()), jobs)
         found.append([seen(outcomes[str(i)]) for i in range(12)])
         if cost == 10**9:

@@ -1,0 +1,45 @@
+"""How much a device takes at a time when asking: rows side by side, and rows and numbers of one forward pass.
+
+On a CPU they keep what a pass touches in its cache; on a GPU, where a pass costs much the same whatever its rows, as many go
+together as a share of its free memory holds. All of it is measured, and none of it changes an answer or a ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+MEMORY_SHARE = 0.5  # of a GPU's free memory, for keys and values
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """rows: about how many are decoded side by side; forward_rows, forward_floats (of attention scores or logits): of one pass.
+
+    piece_keys: what one more piece of a pass costs, in keys that a row attends to (see `harness.cached`).
+    """
+
+    rows: int
+    forward_rows: int
+    forward_floats: int
+    piece_keys: int
+
+
+CPU = Bounds(rows=128, forward_rows=128, forward_floats=1 << 24, piece_keys=200)
+GPU = Bounds(rows=1024, forward_rows=1024, forward_floats=1 << 28, piece_keys=1 << 13)
+
+
+def bounds_of(device: torch.device) -> Bounds:
+    """What suits a device."""
+    return GPU if device.type == "cuda" else CPU
+
+
+def rows_of(device: torch.device, *, max_kv_bytes: int | None) -> int:
+    """How many rows to decode side by side: as many as a CPU takes where no bound tells what memory holds."""
+    return CPU.rows if max_kv_bytes is None else bounds_of(device).rows
+
+
+def kv_bytes_of(device: torch.device) -> int | None:
+    """The most that keys and values may take where nobody says so; None: as much as they want."""
+    return int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
