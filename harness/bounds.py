@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-MEMORY_SHARE = 0.5  # of a GPU's free memory, for keys and values
+MEMORY_SHARE = 0.25  # of a GPU's free memory, for keys and values: a search may hold thrice the rows
+USUAL_CELLS = 1024  # that a row comes to hold: most texts are far from filling a pretrained model's context
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,10 @@ def bounds_of(device: torch.device) -> Bounds:
     return GPU if device.type == "cuda" else CPU
 
 
-def rows_of(device: torch.device, *, max_kv_bytes: int | None) -> int:
-    """How many rows to decode side by side: as many as a CPU takes where no bound tells what memory holds."""
-    return CPU.rows if max_kv_bytes is None else bounds_of(device).rows
-
-
-def kv_bytes_of(device: torch.device) -> int | None:
-    """The most that keys and values may take where nobody says so; None: as much as they want."""
-    return int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+def rows_of(device: torch.device, *, cells: int, bytes_per_cell: int) -> int:
+    """How many rows to decode side by side, that come to hold so many cells at most (no fewer than on a CPU)."""
+    most = bounds_of(device).rows
+    if device.type != "cuda":
+        return most
+    row_bytes = min(cells, USUAL_CELLS) * bytes_per_cell
+    return min(most, max(CPU.rows, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) // row_bytes))

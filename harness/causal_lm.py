@@ -228,9 +228,9 @@ class _SlotCache(Cache):
 
     def __init__(self, slots: Slots | None, where: Tensor | None, first_row: int, part: _Part) -> None:
         super().__init__(layers=[])
-        self._slots, self._part, self._rows = slots, part, slice(first_row, first_row + int(part.rows[-1]) + 1)
+        self._slots, self._part, self._fed = slots, part, first_row + part.rows
+        self._rows = slice(first_row, first_row + int(part.rows[-1]) + 1)
         self._where = None if where is None else part.pick(where).reshape(-1)
-        self._fed = None if part.all_fed else torch.from_numpy(part.rows).to(part.device)
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keep (B, kv heads, Q, width) of the cells; what their rows attend to, (B, kv heads, K, width)."""
@@ -240,6 +240,8 @@ class _SlotCache(Cache):
         slots.write(layer_idx, self._where, torch.stack([part.cells_of(key_states), part.cells_of(value_states)], 1))
         if part.fresh:
             return key_states, value_states
-        both = slots.held(layer_idx, self._rows, part.keys)
-        keys, values = (both if self._fed is None else both.index_select(1, self._fed)).unbind(0)
+        if part.all_fed:
+            keys, values = slots.held(layer_idx, self._rows, part.keys).unbind(0)
+        else:
+            keys, values = slots.picked(layer_idx, self._fed, part.keys).unbind(0)
         return keys, values

@@ -42,7 +42,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdou
 MAX_KV_BYTES = click.option(
     "--max-kv-bytes",
     type=click.IntRange(1),
-    help="Most bytes of keys and values when asking; problems wait.  [default: none; on a GPU half of its free memory]",
+    help="Most bytes of keys and values when asking; problems wait.  [default: none]",
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 PROBLEMS = click.option("--problems", help="Test problems.  [default: 2000]")

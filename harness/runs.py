@@ -19,7 +19,6 @@ import torch
 from harness import records, storage, summary
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
-from harness.bounds import kv_bytes_of
 from harness.evaluate import LINES, TRACES, evaluate
 from harness.feed import Batch, direct_flops, make_feed
 from harness.foreseen import costs_of, unit_flops
@@ -52,8 +51,8 @@ def run(
 ) -> Record:
     """The run's record, with its timing added; made if it is not there yet. again: make it anew.
 
-    max_kv_bytes: the most that keys and values may take when asking (None: what suits the device); it changes no number. ranks:
-    the processes that make the run together; parts: in how many each of them takes an update.
+    max_kv_bytes: the most that keys and values may take when asking; it changes no number. ranks: the processes that make the run
+    together; parts: in how many each of them takes an update.
     """
     reporter = reporter or Silent()
     means = Means(device=device, checkpoint_s=checkpoint_s, ranks=ranks, parts=parts)
@@ -73,7 +72,6 @@ def run(
         if valued:
             problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
         backbone, learner = learn(spec, results=results, again=again, means=means, reporter=reporter)
-        max_kv_bytes = max_kv_bytes or kv_bytes_of(backbone.device)
         if valued:
             told = partial(reporter.evaluating, spec.as_learner())  # whose attempts they are
             backbone.value, value = fitted(

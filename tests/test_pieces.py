@@ -18,6 +18,7 @@ from harness.bounds import CPU
 from harness.cached import Piece
 from harness.problem import Question
 from harness.session import Job
+from harness.slots import stretches
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,19 @@ def test_more_problems_come_while_most_rows_wait():
         admission.admit(account, 8, 0)
     admission.fed = 0
     assert not admission.open(8, 0)  # never more than so many rows
+
+
+@given(st.data())
+def test_slices_copy_each_row_from_its_source(data):
+    count = data.draw(st.integers(1, 12))
+    sources = data.draw(st.lists(st.integers(0, 5), min_size=count, max_size=count))
+    targets = data.draw(st.permutations(range(10, 10 + count)))
+    copied = []
+    for source, target in stretches(sources, targets):
+        given_rows, taken = (list(range(s.start, s.stop)) for s in (source, target))
+        copied += zip(given_rows * len(taken) if len(given_rows) == 1 else given_rows, taken, strict=True)
+    assert copied == list(zip(sources, targets, strict=True))
+
+
+def test_rows_that_follow_each_other_are_one_slice():
+    assert list(stretches([0] * 3 + [4, 5, 6], [1, 2, 3, 7, 8, 9])) == [(slice(0, 1), slice(1, 4)), (slice(4, 7), slice(7, 10))]
