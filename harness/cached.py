@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.block_weights import BlockWeights
 from harness.bounds import bounds_of
 from harness.cells import Cells
-from harness.slots import Slots, rounded_keys
+from harness.slots import Slots, all_rounded
 
 
 def cached_blocks(
@@ -59,10 +59,6 @@ class Piece:
     stop: int
     keys: int
 
-    def joined(self, other: Piece) -> Piece:
-        """With a later one, and what lies between."""
-        return Piece(self.start, other.stop, max(self.keys, other.keys))
-
     @property
     def area(self) -> int:
         """Keys times rows."""
@@ -78,18 +74,21 @@ def pieces_of(cells: Cells, piece_keys: int) -> list[Piece]:
     held = np.zeros(len(layout.counts), dtype=np.int64)
     np.maximum.at(held, layout.row, layout.index + 1)
     fed = np.flatnonzero(held)
-    keys = [rounded_keys(n) for n in held[fed].tolist()]
-    whole = Piece(int(fed[0]), int(fed[-1]) + 1, max(keys))
-    if whole.area - sum(keys) <= piece_keys:  # then joining row by row comes to the same
+    keys = all_rounded(held[fed])
+    whole = Piece(int(fed[0]), int(fed[-1]) + 1, int(keys.max()))
+    if whole.area - int(keys.sum()) <= piece_keys:  # then joining row by row comes to the same
         return [whole]
     pieces: list[Piece] = []
-    for row, most in zip(fed.tolist(), keys, strict=True):
-        own = Piece(row, row + 1, most)
-        if pieces and (both := pieces[-1].joined(own)).area - pieces[-1].area - own.area <= piece_keys:
-            pieces[-1] = both
+    start, stop, most, area = whole.start, whole.start, 0, 0
+    for row, own in zip(fed.tolist(), keys.tolist(), strict=True):
+        wider = own if own > most else most
+        joined = (row + 1 - start) * wider
+        if joined - area - own <= piece_keys or stop == start:
+            stop, most, area = row + 1, wider, joined
         else:
-            pieces.append(own)
-    return pieces
+            pieces.append(Piece(start, stop, most))
+            start, stop, most, area = row, row + 1, own, own
+    return [*pieces, Piece(start, stop, most)]
 
 
 class _Attention:

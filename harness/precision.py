@@ -1,6 +1,7 @@
 """In what numbers training multiplies: fp32, TensorFloat-32, or bfloat16 under autocast. Weights and optimizer are always fp32.
 
-Asking is always fp32: its bits must not depend on company. Shielded attention too, whose backward pass is our own.
+Asking is always fp32: its bits must not depend on company. Shielded attention is too where its backward pass is our own, on a
+CPU or with a gate; a GPU's fused kernels take what is wanted.
 """
 
 from __future__ import annotations

@@ -92,6 +92,10 @@ def grouped(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> 
 
 def _cut(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:
     """Feeds in their order, cut where a forward would become too large."""
+    if feeds:
+        rows, most = [f.row for f in feeds], max([len(f.ids) for f in feeds]) + 1
+        if shape.fits(rows=len(rows), span=max(rows) - min(rows) + 1, tokens=most, held_cells=int(lengths[rows].max())):
+            return [list(feeds)]
     groups: list[list[Feed]] = []
     group: list[Feed] = []
     low = high = longest = held = 0

@@ -27,6 +27,12 @@ def rounded_keys(cells: int) -> int:
     return max(-(-cells // KEY_MULTIPLE) * KEY_MULTIPLE, MIN_KEYS)
 
 
+def all_rounded(cells: IntArray) -> IntArray:
+    """`rounded_keys` of each."""
+    rounded: IntArray = np.maximum(-(-cells // KEY_MULTIPLE) * KEY_MULTIPLE, MIN_KEYS)
+    return rounded
+
+
 def stretches(sources: Sequence[int], targets: Sequence[int]) -> Iterator[tuple[slice, slice]]:
     """Copying by as few slices as the order allows: a CPU copies them many times as fast as rows by index (measured).
 
