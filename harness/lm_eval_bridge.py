@@ -23,6 +23,7 @@ from tqdm import tqdm
 from harness.asked_model import Asked, load
 from harness.bounds import CPU
 from harness.bridged import Costs, Work, draws, going_of, rolling, saying, scoring
+from harness.chat import ChatTemplate, tokenizer_of
 from harness.locks import alone
 from harness.requests import Asker
 from harness.responses import Response, Responses
@@ -90,7 +91,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self._path = self._results / "responses" / f"{self._key}.jsonl" if responses else None
         with self._alone():  # opening mends a torn line, which another process may be writing
             self.responses = Responses(self._path, facts=self._facts)
-        self.tokenizer = None if ours else _tokenizer(self._pretrained)
+        self.tokenizer = None if ours else tokenizer_of(self._pretrained)
 
     # Facts that lm-eval asks for
 
@@ -135,16 +136,15 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The history in the tokenizer's own template; ValueError if it has none."""
-        if getattr(self.tokenizer, "chat_template", None) is None:
-            raise ValueError(f"--apply_chat_template: {self._pretrained} has no chat template; leave it out")
-        assert self.tokenizer is not None
-        text: str = self.tokenizer.apply_chat_template(chat_history, tokenize=False, add_generation_prompt=add_generation_prompt)
-        return text
+        return self._template()(chat_history, add_generation_prompt)
+
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self.tokenizer, key="--apply_chat_template", path=self._pretrained)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text; ValueError if there is none."""
-        if chat_template and getattr(self.tokenizer, "chat_template", None) is None:
-            raise ValueError(f"--apply_chat_template: {self._pretrained} has no chat template; leave it out")
+        if chat_template:
+            self._template()
         return None if self.tokenizer is None else str(super().chat_template(chat_template) or "")
 
     def set_cache_hook(self, cache_hook: Any) -> None:
@@ -276,15 +276,3 @@ def _rows(batch_size: int | str | None, most: int | None) -> int | None:
     if rows < 1:
         raise ValueError(f"batch_size: expected a whole number from 1, auto or auto:N, got {batch_size!r}")
     return min(rows, int(most)) if most else rows
-
-
-def _tokenizer(name: str) -> Any:
-    """A pretrained model's tokenizer, for its chat template; None if it has none."""
-    from transformers import AutoTokenizer
-
-    from harness.pretrained import local_path
-
-    try:
-        return AutoTokenizer.from_pretrained(local_path(name))
-    except (OSError, ValueError):
-        return None

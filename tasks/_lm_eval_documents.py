@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -23,12 +24,21 @@ GENERATE, LIKELIHOOD, CHOICE, ROLLING = "generate_until", "loglikelihood", "mult
 Document = Any  # as their data set gives it
 
 
+@dataclass(frozen=True)
+class Chat:
+    """How prompts are dressed. template: of (turns, add_generation_prompt) or None; multiturn: worked examples are turns."""
+
+    template: Callable[..., str] | None
+    system: str | None
+    multiturn: bool
+
+
 class Documents:
     """Of one task. shots: worked examples in a prompt; held_out: the share of test documents that is validation instead; steps:
     the worked lines of a document, in Jinja, or nothing."""
 
-    def __init__(self, theirs: Any, *, shots: int | None, shot_seed: int, held_out: float, steps: str) -> None:
-        self.theirs, self._shot_seed, self._held_out, self._steps = theirs, shot_seed, held_out, steps
+    def __init__(self, theirs: Any, *, shots: int | None, shot_seed: int, held_out: float, steps: str, chat: Chat) -> None:
+        self.theirs, self._shot_seed, self._held_out, self._steps, self._chat = theirs, shot_seed, held_out, steps, chat
         if shots is not None and theirs.get_config("num_fewshot") != 0:  # their rule: a task's own 0 stays
             theirs.set_config(key="num_fewshot", value=shots)
         self.shots = int(theirs.get_config("num_fewshot") or 0)
@@ -127,18 +137,24 @@ class Documents:
 
     def requests(self, doc: Document, number: int, shots: int) -> list[Any]:
         """What lm-eval's evaluator asks about a document."""
-        theirs, plain = self.theirs, {"apply_chat_template": False, "chat_template": None}
+        theirs, chat = self.theirs, self._chat
+        dress = {"apply_chat_template": chat.template is not None, "chat_template": chat.template}
         try:
             prefix = theirs.doc_to_prefix(doc)
             context = theirs.fewshot_context(
-                doc, num_fewshot=shots, system_instruction=None, fewshot_as_multiturn=False, gen_prefix=prefix, **plain
+                doc,
+                num_fewshot=shots,
+                system_instruction=chat.system,
+                fewshot_as_multiturn=chat.multiturn,
+                gen_prefix=prefix,
+                **dress,
             )
         except (AssertionError, ValueError) as error:
             if not shots:
                 raise
             raise ValueError(f"task.num_fewshot: {shots} worked examples cannot be had ({error}); give fewer") from None
         about = (theirs.task_name, number, theirs.get_config("repeats") or 1)
-        made = theirs.construct_requests(doc=doc, ctx=context, metadata=about, **plain)
+        made = theirs.construct_requests(doc=doc, ctx=context, metadata=about, **dress)
         return list(made) if isinstance(made, list) else [made]
 
     def _inquiry(self, doc: Document, number: int, requests: Sequence[Any]) -> Inquiry:

@@ -17,7 +17,7 @@ from harness.problem import Document, Problem
 from harness.task import THOUGHT_TOKENS, Inquiry, Marks, Responses, Split, Task, Taught, Total, setting
 
 if TYPE_CHECKING:
-    from tasks._lm_eval_documents import Documents
+    from tasks._lm_eval_documents import Chat, Documents
     from tasks._lm_eval_scores import Scores
 
 HASHED_PROMPTS = 100
@@ -42,6 +42,9 @@ class LmEval(Task):
     metadata: str = setting("", doc="facts that a task's own loader asks for, an object in JSON")
     num_fewshot: int | None = setting(None, when="ask", doc="worked examples in a prompt; none: the task's own", low=0, high=1000)
     fewshot_seed: int = setting(1234, when="ask", doc="which examples are drawn, as lm-eval's --seed", low=0, high=2**31 - 1)
+    chat_template: str | None = setting(None, doc="a model whose tokenizer's chat template is put around prompts")
+    system_instruction: str = setting("", doc="what is said before everything, as lm-eval's --system_instruction")
+    fewshot_as_multiturn: bool = setting(True, when="ask", doc="worked examples as turns of the chat, not all in one")
     limit: float | None = setting(None, when="ask", doc="test documents: 100 of them, or a share below 1", low=0.0, high=1e9)
     held_out: float = setting(0.0, when="ask", doc="share of test documents that is validation instead", low=0.0, high=0.9)
     steps: str = setting("", doc="worked lines of a document, in Jinja; a chain of thought can then be taught")
@@ -131,7 +134,21 @@ def _documents(task: LmEval) -> Documents:
         raise ValueError(f"task.unsafe_code: {task.task} runs code that models write; --set task.unsafe_code=true allows it")
     if getattr(theirs, "MULTIMODAL", False):
         raise ValueError(f"task.task: {task.task} asks about pictures or sounds; only tasks in text can be asked here")
-    return Documents(theirs, shots=task.num_fewshot, shot_seed=task.fewshot_seed, held_out=task.held_out, steps=task.steps)
+    chat = _chat(task.chat_template, task.system_instruction, task.fewshot_as_multiturn)
+    return Documents(
+        theirs, shots=task.num_fewshot, shot_seed=task.fewshot_seed, held_out=task.held_out, steps=task.steps, chat=chat
+    )
+
+
+@lru_cache(maxsize=4)
+def _chat(model: str | None, system: str, multiturn: bool) -> Chat:
+    """How prompts are dressed, as lm-eval's command line would have it."""
+    from harness.chat import ChatTemplate, tokenizer_of
+    from tasks._lm_eval_documents import Chat
+
+    if model is None:
+        return Chat(None, system or None, multiturn=False)
+    return Chat(ChatTemplate(tokenizer_of(model), key="task.chat_template", path=model), system or None, multiturn=multiturn)
 
 
 @lru_cache(maxsize=4)

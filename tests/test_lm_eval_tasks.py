@@ -166,6 +166,59 @@ def test_a_model_from_a_folder(place, tmp_path):
         assert recheck(records.run_folder(tmp_path, spec)).problems == ()
 
 
+TURNS = """{% for turn in messages %}{% if turn['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}
+<{{ turn['role'] }}> {{ turn['content'] }}{% if not loop.last or not continue_final_message %}
+{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"""
+KIND_TURNS = TURNS.replace("{{ raise_exception('no system here') }}", "")
+
+
+@pytest.fixture(scope="module")
+def chatty(place):
+    """A model whose tokenizer has a chat template, and one whose template knows no system."""
+    from transformers import AutoTokenizer
+
+    _, folder = made_run("gen", place, place / "results")
+    for name, template in (("kind", KIND_TURNS), ("strict", TURNS)):
+        export_run(str(folder), place / name, results=place / "results")
+        tokenizer = AutoTokenizer.from_pretrained(place / name)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(place / name)
+    return {name: str(place / name) for name in ("kind", "strict")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", ["kind", "strict"])
+@pytest.mark.parametrize("multiturn", [True, False], ids=["turns", "one"])
+def test_chat_templates_dress_prompts_as_lm_eval_does(place, chatty, tmp_path, multiturn, template):
+    model = chatty[template]
+    for name in ("gen", "choice", "likely"):
+        settings = {
+            "model.path": model, "train.flops": 0, "task.chat_template": model, "task.fewshot_as_multiturn": multiturn,
+            "task.system_instruction": "be brief",
+        }  # fmt: skip
+        spec = make_spec(strategy="direct", task=f"lm_eval:made_{name},include_path={place}", settings=settings)
+        record = runs.run(spec, results=tmp_path)
+        dressed = {"apply_chat_template": True, "fewshot_as_multiturn": multiturn, "system_instruction": "be brief"}
+        theirs, samples = by_lm_eval(ThinkingLM(model, responses=False), f"made_{name}", place, **dressed)
+        assert theirs_of(record) == theirs
+        assert json.loads(json.dumps(samples)) == [x["responses"] for x in records.read_lines(records.run_folder(tmp_path, spec))]
+        prompt = spec.task.inquiries("test", count=1)[0].requests[0].args[0]
+        assert "<user> " in prompt and prompt.endswith("<assistant> ") and ("be brief" in prompt) == (template == "kind")
+        assert prompt.count("<user>") == (1 + (name == "choice") * 2 + (name == "gen") if multiturn else 1)
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_begun_stays_open(chatty):
+    """As lm-eval's own models have it, where a task begins the answer (gen_prefix)."""
+    turns = [{"role": "user", "content": "3*3"}, {"role": "assistant", "content": "It is"}]
+    assert ThinkingLM(chatty["kind"], responses=False).apply_chat_template(turns, False).endswith("<assistant> It is")
+
+
+def test_a_chat_template_that_is_not_there_is_told(place):
+    with pytest.raises(ValueError, match=r"task\.chat_template: .* has no chat template"):
+        made_spec("gen", place, task__chat_template=str(place)).task.inquiries("test", count=1)
+
+
 def test_oracles_and_caps(place):
     """A judge's word is the task's score and is recorded as told; a cap on what an answer may spend; likelihoods have none."""
     told, _ = made_run("gen", place, place / "results", "best_of_n", strategy__samples=4, strategy__select="oracle")
