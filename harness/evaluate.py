@@ -7,6 +7,7 @@ is written before its problem's line. Knows the session; what is asked is in `ha
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from harness.ranks import ALONE, Ranks
 from harness.session import Job, Outcome, Session
 from harness.spec import RunSpec
 
-FLUSH_LINES = 64
+FLUSH_LINES, FLUSH_S = 64, 30.0  # whichever comes first
 STRETCH_PROBLEMS = 512  # that a rank asks before all tell each other what they have: a crash loses no more
 LINES, TRACES = "problems.jsonl", "traces.jsonl"
 Progress = Callable[[int, int], None]  # problems done, problems in all
@@ -49,15 +50,17 @@ def evaluate(
         )
     lines: list[str] = []
     traces: list[str] = []
+    flushed_s = time.monotonic()
     for count, (line, trace) in enumerate(_shared(session, examination, done, spec.infer.traces, ranks), start=done + 1):
         lines.append(line)
         if trace is not None:
             traces.append(trace)
-        if len(lines) >= FLUSH_LINES or count == len(examination.ids):
+        late = time.monotonic() - flushed_s >= FLUSH_S
+        if late or len(lines) >= FLUSH_LINES or count == len(examination.ids):
             if traces:
                 storage.append(folder / TRACES, "".join(traces))
             storage.append(folder / LINES, "".join(lines))
-            lines, traces = [], []
+            lines, traces, flushed_s = [], [], time.monotonic()
         if report is not None:
             report(count, len(examination.ids))
 

@@ -17,8 +17,10 @@ import pytest
 
 import harness
 from harness import evaluate, records, runs, storage, train
+from harness.alphabet import make_alphabet
 from harness.runs import run
 from harness.spec import RunSpec, make_spec
+from harness.weights import make_backbone
 
 CHANGES = ("write_bytes", "rename", "append", "truncate", "remove")  # every change of a file goes through these
 TINY = {
@@ -114,6 +116,24 @@ def crash_everywhere(spec: RunSpec, tmp_path: Path) -> list[str]:
             assert [n for n in whole if whole[n] != again[n]] == [], (at, when, seen[at])
             shutil.rmtree(results)
     return seen
+
+
+def test_slow_answers_are_kept_after_some_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would otherwise wait for sixty others; and what was kept is not asked again."""
+    spec, kept = spec_of(), []
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=make_alphabet(spec.alphabet), seed=0).eval()
+    monkeypatch.setattr(evaluate, "FLUSH_S", 0.0)
+
+    def stop(done: int, _: int) -> None:
+        kept.append(len((tmp_path / "problems.jsonl").read_text(encoding="utf-8").splitlines()))
+        if done == 3:
+            raise Crash
+
+    with pytest.raises(Crash):
+        evaluate.evaluate(spec, backbone, tmp_path, report=stop)
+    assert kept == [1, 2, 3]
+    evaluate.evaluate(spec, backbone, tmp_path, report=lambda done, _: kept.append(done))
+    assert kept[3] == 4
 
 
 @pytest.mark.slow
