@@ -271,7 +271,7 @@ def _rows(batch_size: int | str | None, most: int | None) -> int | None:
     """Rows side by side, from lm-eval's forms: 8, "8", "auto", "auto:N"; None: as many as suit."""
     text = str(batch_size if batch_size is not None else "auto")
     if text.startswith("auto"):
-        return int(most) if most else None
+        return min(CPU.rows, int(most)) if most else None
     rows = int(text) if text.isdigit() else 0
     if rows < 1:
         raise ValueError(f"batch_size: expected a whole number from 1, auto or auto:N, got {batch_size!r}")

@@ -12,8 +12,9 @@ import pytest
 from lm_eval_support import FAST, NEUTRAL, WAYS, asking, model, rolled, run_of, said, scored, squares
 
 from harness import storage
+from harness.bounds import CPU
 from harness.export import export_run
-from harness.lm_eval_bridge import ThinkingLM
+from harness.lm_eval_bridge import ThinkingLM, _rows
 from harness.problem import Question
 from harness.requests import Going
 from harness.seeds import derive
@@ -299,6 +300,11 @@ def test_a_bad_argument_is_named_with_what_is_legal(folder_of, arguments, words)
 def test_arguments_of_generation_that_would_have_no_effect_are_errors(folder_of):
     with pytest.raises(ValueError, match=r"repetition_penalty.*legal: .*temperature"):
         said(model(folder_of("direct")), "3*3?", repetition_penalty=1.3)
+
+
+def test_more_rows_than_a_cpu_takes_are_not_taken_for_a_bound_of_auto():
+    assert [_rows("auto", most) for most in (None, 64, 1000)] == [None, 64, CPU.rows]
+    assert [_rows(8, None), _rows("200", 150), _rows("auto:4", None)] == [8, 150, None]
 
 
 def test_a_chat_template_that_is_not_there_is_an_error(folder_of):
