@@ -1,7 +1,8 @@
 """Names to plugin classes: strategies/NAME.py, tasks/NAME.py, an entry point, a file path/to/x.py, or pkg.mod:Class.
 
-A task whose class names an `argument` may have it, and more settings, behind its name: NAME:VALUE,KEY=VALUE (`typed`). Knows how
-to find and load classes; imports a plugin's module only when its name is asked for. Knows no plugin by name.
+A file that would have a library's name ends in an underscore, which the plugin's name has not. A task whose class names an
+`argument` may have it, and more settings, behind its name: NAME:VALUE,KEY=VALUE (`typed`). Knows how to find and load classes;
+imports a plugin's module only when its name is asked for. Knows no plugin by name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BASES: dict[str, type[Any]] = {"strategy": Strategy, "task": Task}
 def names(kind: Kind) -> list[str]:
     """Names of all plugins of a kind, sorted; files that begin with _ are helpers and skipped."""
     package = importlib.import_module(_PACKAGES[kind])
-    own = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    own = [m.name.removesuffix("_") for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
     others = [e.name for e in entry_points(group=f"harness.{_PACKAGES[kind]}")]
     return sorted({*own, *others})
 
@@ -43,19 +44,21 @@ def find(kind: Kind, name: str) -> type[Any]:
     if name.endswith(".py"):
         return _checked(kind, name, _from_file(kind, Path(name)))
     package = _PACKAGES[kind]
-    if _is_file_of(package, name):
-        return _checked(kind, name, importlib.import_module(f"{package}.{name}"))
+    if module := _file_of(package, name):
+        return _checked(kind, name, importlib.import_module(module))
     for entry in entry_points(group=f"harness.{package}", name=name):
         return _checked(kind, name, importlib.import_module(entry.module), entry.attr or None)
     raise unknown(kind, name, names(kind))
 
 
-def _is_file_of(package: str, name: str) -> bool:
-    """Whether the package has this plugin as a file: a look-up of one name, since a grid finds its plugins thousands of times."""
-    if not name.isidentifier() or name.startswith("_"):
-        return False
-    spec = importlib.util.find_spec(f"{package}.{name}")
-    return spec is not None and spec.has_location  # a folder without __init__.py has none
+def _file_of(package: str, name: str) -> str:
+    """This plugin's module, or nothing: a look-up by name, since a grid finds its plugins thousands of times."""
+    if name.isidentifier() and not name.startswith("_") and not name.endswith("_"):
+        for module in (f"{package}.{name}", f"{package}.{name}_"):
+            spec = importlib.util.find_spec(module)
+            if spec is not None and spec.has_location:  # a folder without __init__.py has none
+                return module
+    return ""
 
 
 def typed(kind: Kind, text: str) -> tuple[str, dict[str, str]]:
@@ -106,7 +109,7 @@ def plugin_name(instance: Any) -> str:
     module = type(instance).__module__
     prefix, _, rest = module.partition(".")
     if prefix in _PACKAGES.values() and rest:
-        return rest
+        return rest.removesuffix("_")
     path = getattr(sys.modules.get(module), "__plugin_path__", None)
     return str(path) if path else f"{module}:{type(instance).__qualname__}"
 

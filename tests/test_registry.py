@@ -29,6 +29,15 @@ def test_own_plugins_are_found_and_helpers_are_not() -> None:
         registry.find("strategy", "_per_target")
 
 
+def test_a_file_that_must_not_have_a_librarys_name_has_an_underscore_more() -> None:
+    """lm_eval is the library; the plugin's name goes on being its name, in lists and records."""
+    assert "lm_eval" in registry.names("task") and "lm_eval_" not in registry.names("task")
+    cls = registry.find("task", "lm_eval")
+    assert cls.__module__ == "tasks.lm_eval_" and registry.plugin_name(cls()) == "lm_eval"
+    with pytest.raises(ValueError, match="unknown task"):
+        registry.find("task", "lm_eval_")
+
+
 def test_a_file_is_a_plugin_whose_name_finds_it_again(tmp_path: Path) -> None:
     """The name in the spec is the path; loading twice gives one class."""
     path = tmp_path / "mine.py"

@@ -1,7 +1,7 @@
 """Any task of lm-eval, asked under our budgets and scored by its own metrics.
 
-Documents, loading and scores are in the files beside it. The library, whose name is only the last part of this module's, is
-imported where it is first needed. Knows nothing of models.
+Documents, loading and scores are in the files beside it. The library is imported where it is first needed, and the
+underscore keeps this file from standing in its place. Knows nothing of models.
 """
 
 from __future__ import annotations
