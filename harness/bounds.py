@@ -18,17 +18,19 @@ USUAL_CELLS = 1024  # that a row comes to hold: most texts are far from filling 
 class Bounds:
     """rows: about how many are decoded side by side; forward_rows, forward_floats (of attention scores or logits): of one pass.
 
-    piece_keys: what one more piece of a pass costs, in keys that a row attends to (see `harness.cached`).
+    piece_keys: what one more piece of a pass costs, in keys that a row attends to (see `harness.cached`). call_cells: what one
+    more call of a library's forward costs, which reads all weights, in cells.
     """
 
     rows: int
     forward_rows: int
     forward_floats: int
     piece_keys: int
+    call_cells: int
 
 
-CPU = Bounds(rows=128, forward_rows=128, forward_floats=1 << 24, piece_keys=200)
-GPU = Bounds(rows=1024, forward_rows=1024, forward_floats=1 << 28, piece_keys=1 << 13)
+CPU = Bounds(rows=128, forward_rows=128, forward_floats=1 << 24, piece_keys=200, call_cells=32)
+GPU = Bounds(rows=1024, forward_rows=1024, forward_floats=1 << 28, piece_keys=1 << 13, call_cells=1 << 12)
 
 
 def bounds_of(device: torch.device) -> Bounds:

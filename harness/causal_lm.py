@@ -7,7 +7,8 @@ taught, and its answers are the same in any company to about 1e-6, not to the bi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import Cache
 
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
+from harness.bounds import bounds_of
 from harness.cells import Cells, Reads
 from harness.meter import Price
 from harness.slots import Slots
@@ -26,6 +28,7 @@ from harness.strategy import Strategy
 
 Array = NDArray[np.int64]
 CAUSAL_SHARE = 1.1  # so many columns, over those needed, are worth a causal pass without a mask
+FLOPS_A_BYTE = 8  # that a CPU gets done while a row's keys and values are copied (measured)
 MASKED_QUERIES = 256  # go through a masked pass together; more of them look at ever more slots that they may not see (measured)
 
 
@@ -99,14 +102,18 @@ class CausalBackbone(Backbone):
         """The library's forward, final norm included: (N, D) -> (R, D) of the cells that are read."""
         assert number == 0 and last and key_gate is None, "a model that is asked as it is has one pass, and no gates"
         cells.bill.add_blocks(self.price, factor=1)
-        chosen, found = cells.reads.cells, []
+        chosen, found = cells.reads.cells, list[tuple[Array, Tensor]]()
         where = None if slots is None else slots.where(cells).view(cells.count, -1)
-        for part in _parts_of(cells, self.device):
+        gap_keys = math.inf if slots is None else self.price.cell_flops / (FLOPS_A_BYTE * slots.bytes_per_cell)
+        for part in _parts_of(cells, self.device, gap_keys):
             cache = _SlotCache(slots, where, cells.first_row, part)
             out = self._forward(states, part, cache)
-            if len(read := chosen[part.holds[chosen]]):
-                found.append(part.flat(out, read))
-        return found[0] if len(found) == 1 else torch.cat(found or [states[:0]])[_order_of(cells, chosen)]
+            if len(read := np.flatnonzero(part.holds[chosen])):
+                found.append((read, part.flat(out, chosen[read])))
+        if len(found) == 1:
+            return found[0][1]
+        order = np.argsort(np.concatenate([read for read, _ in found] or [chosen]))
+        return torch.cat([out for _, out in found] or [states[:0]])[torch.from_numpy(order).to(self.device)]
 
     @torch.no_grad()
     def _forward(self, states: Tensor, part: _Part, cache: _SlotCache) -> Tensor:
@@ -133,23 +140,36 @@ class CausalBackbone(Backbone):
 
 
 class _Part:
-    """Some columns of a pass as rows of queries (B, Q), those rows alone that are fed; behind a row's cells stands padding.
+    """Some rows and columns of a pass as rows of queries (B, Q), those alone that are fed; behind a row's cells stands padding.
 
-    holds (N,): which of the pass's cells. keys: how many of their slots its rows attend to. fresh: all rows begin here, so that
-    they meet nothing but themselves. by_index: a cell's column is its place in the row, with padding where slots are held,
-    so that a plain causal pass will do, as it does for fresh rows.
+    holds (N,): which of the pass's cells, from column ``first`` on. keys: how many of their slots its rows attend to. fresh: all
+    rows begin here, so that they meet nothing but themselves. together: no slots' row stands between its rows. by_index: a
+    cell's column is its place in the row, with padding where slots are held, so that a plain causal pass will do, as it does for
+    fresh rows. gap_keys: up to so many keys of its rows, for each cell that this takes, rows in between are padding too, since
+    then slots are looked at where they lie; copying those of some rows takes longer.
     """
 
-    def __init__(self, cells: Cells, device: torch.device, columns: tuple[int, int], *, by_index: bool = False) -> None:
-        layout, (first, beyond) = cells.layout, columns
-        self.holds = (layout.col >= first) & (layout.col < beyond)
-        self.cells = None if self.holds.all() else np.flatnonzero(self.holds)
+    def __init__(
+        self,
+        cells: Cells,
+        device: torch.device,
+        holds: NDArray[np.bool_],
+        *,
+        first: int = 0,
+        by_index: bool = False,
+        gap_keys: float = math.inf,
+    ) -> None:
+        layout, self.holds = cells.layout, holds
+        self.cells = None if holds.all() else np.flatnonzero(holds)
         row, col, index, position = (self._mine(x) for x in (layout.row, layout.col - first, layout.index, layout.position))
         self.rows, at = np.unique(row, return_inverse=True)
-        self.all_fed, self.device = len(self.rows) == len(layout.counts), device
         self.fresh, self.keys = bool((index == col).all()), int(index.max()) + 1
         col = index if by_index else col
-        self.shape = (len(self.rows), int(col.max()) + 1)
+        queries = int(col.max()) + 1
+        span = int(self.rows[-1] - self.rows[0]) + 1
+        if not self.fresh and (span - len(self.rows)) * queries * gap_keys <= len(self.rows) * self.keys:
+            self.rows, at = np.arange(self.rows[0], self.rows[0] + span), row - self.rows[0]
+        self.together, self.device, self.shape = span == len(self.rows), device, (len(self.rows), queries)
         self._at = at * self.shape[1] + col
         self._where = None if len(col) == self.shape[0] * self.shape[1] else self._put(self._at)
         self._causal = self.fresh or by_index
@@ -205,21 +225,39 @@ class _Part:
         return seen if fused else torch.zeros(seen.shape, device=self.device).masked_fill(~seen, torch.finfo(torch.float32).min)
 
 
-def _parts_of(cells: Cells, device: torch.device) -> list[_Part]:
-    """A pass in parts. One will do, but where many queries meet slots behind a mask, whose half nobody sees."""
-    queries = int(cells.layout.counts.max(initial=0))
-    whole = _Part(cells, device, (0, queries))
-    if not whole.fresh and whole.keys <= CAUSAL_SHARE * queries:
-        return [_Part(cells, device, (0, queries), by_index=True)]
-    if whole.fresh or queries <= MASKED_QUERIES:
-        return [whole]
-    return [_Part(cells, device, (first, first + MASKED_QUERIES)) for first in range(0, queries, MASKED_QUERIES)]
+def _parts_of(cells: Cells, device: torch.device, gap_keys: float) -> Iterator[_Part]:
+    """A pass in parts: rows of about as many queries, and of many queries that meet slots some columns at a time."""
+    counts, col = cells.layout.counts[cells.layout.row], cells.layout.col
+    for fewest, most in _alike(cells.layout.counts, bounds_of(device).call_cells):
+        rows = (counts >= fewest) & (counts <= most)
+        whole = _Part(cells, device, rows, gap_keys=gap_keys)
+        if whole.fresh:
+            yield whole
+        elif whole.keys <= CAUSAL_SHARE * most:
+            yield _Part(cells, device, rows, by_index=True)
+        elif most <= MASKED_QUERIES:
+            yield whole
+        else:  # behind a mask, whose half nobody sees
+            for first in range(0, most, MASKED_QUERIES):
+                yield _Part(cells, device, rows & (col >= first) & (col < first + MASKED_QUERIES), first=first)
 
 
-def _order_of(cells: Cells, chosen: Array) -> Tensor:
-    """Where each of the chosen cells stands in a pass that went by parts."""
-    part = cells.layout.col[chosen] // MASKED_QUERIES
-    return torch.from_numpy(np.argsort(np.argsort(part, kind="stable"), kind="stable"))
+def _alike(counts: Array, call_cells: int) -> list[tuple[int, int]]:
+    """Ranges (fewest, most) of the rows' numbers of queries that pad least if they go apart: a turn in which one row is told four
+    tokens is no turn of four tokens for all. call_cells: what one more of them costs, in cells."""
+    sizes, rows = np.unique(counts[counts > 0], return_counts=True)
+    below = np.concatenate([[0], np.cumsum(rows)])
+    costs, starts = [0], []
+    for i, most in enumerate(sizes):  # the least that the first sizes cost, by where their last range starts
+        each = [costs[j] + int(most * (below[i + 1] - below[j])) + call_cells for j in range(i + 1)]
+        starts.append(int(np.argmin(each)))
+        costs.append(each[starts[-1]])
+    ranges, beyond = [], len(sizes)
+    while beyond:
+        start = starts[beyond - 1]
+        ranges.append((int(sizes[start]), int(sizes[beyond - 1])))
+        beyond = start
+    return ranges
 
 
 class _SlotCache(Cache):
@@ -229,7 +267,7 @@ class _SlotCache(Cache):
     def __init__(self, slots: Slots | None, where: Tensor | None, first_row: int, part: _Part) -> None:
         super().__init__(layers=[])
         self._slots, self._part, self._fed = slots, part, first_row + part.rows
-        self._rows = slice(first_row, first_row + int(part.rows[-1]) + 1)
+        self._rows = slice(first_row + int(part.rows[0]), first_row + int(part.rows[-1]) + 1)
         self._where = None if where is None else part.pick(where).reshape(-1)
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -240,7 +278,7 @@ class _SlotCache(Cache):
         slots.write(layer_idx, self._where, torch.stack([part.cells_of(key_states), part.cells_of(value_states)], 1))
         if part.fresh:
             return key_states, value_states
-        if part.all_fed:
+        if part.together:
             keys, values = slots.held(layer_idx, self._rows, part.keys).unbind(0)
         else:
             keys, values = slots.picked(layer_idx, self._fed, part.keys).unbind(0)

@@ -33,6 +33,11 @@ class Feed:
     scored: bool = False
     every: bool = False
 
+    @property
+    def reads(self) -> int:
+        """At most so many logits are asked for."""
+        return len(self.ids) + 1 if self.every else 1
+
     def without_last(self) -> Feed:
         """All but the last token: behind a scored text's last one nothing is read."""
         return Feed(self.row, self.ids[:-1], self.roles[:-1], self.places[:-1], self.scored, self.every)
@@ -65,10 +70,11 @@ class Shape:
     outputs: int
     bounds: Bounds = CPU
 
-    def fits(self, *, rows: int, span: int, tokens: int, held_cells: int) -> bool:
-        """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each."""
+    def fits(self, *, rows: int, span: int, tokens: int, reads: int, held_cells: int) -> bool:
+        """Whether one forward may take ``rows`` rows within ``span`` slots, of at most ``tokens`` tokens each, read ``reads``
+        times in all."""
         cells = tokens * self.cells_per_token
-        floats = max(span * self.heads * cells * (held_cells + cells), rows * tokens * self.outputs)
+        floats = max(span * self.heads * cells * (held_cells + cells), reads * self.outputs)
         most = self.bounds.forward_rows
         return rows <= most and span <= 2 * most and floats <= self.bounds.forward_floats
 
@@ -93,18 +99,19 @@ def grouped(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> 
 def _cut(feeds: Sequence[Feed], lengths: NDArray[np.int64], shape: Shape) -> list[list[Feed]]:
     """Feeds in their order, cut where a forward would become too large."""
     if feeds:
-        rows, most = [f.row for f in feeds], max([len(f.ids) for f in feeds]) + 1
-        if shape.fits(rows=len(rows), span=max(rows) - min(rows) + 1, tokens=most, held_cells=int(lengths[rows].max())):
+        rows, most, reads = [f.row for f in feeds], max([len(f.ids) for f in feeds]) + 1, sum([f.reads for f in feeds])
+        held = int(lengths[rows].max())
+        if shape.fits(rows=len(rows), span=max(rows) - min(rows) + 1, tokens=most, reads=reads, held_cells=held):
             return [list(feeds)]
     groups: list[list[Feed]] = []
     group: list[Feed] = []
-    low = high = longest = held = 0
+    low = high = longest = reads = held = 0
     for f in feeds:
         low, high = (min(low, f.row), max(high, f.row)) if group else (f.row, f.row)
-        longest, held = max(longest, len(f.ids) + 1), max(held, int(lengths[f.row]))
-        if group and not shape.fits(rows=len(group) + 1, span=high - low + 1, tokens=longest, held_cells=held):
+        longest, reads, held = max(longest, len(f.ids) + 1), reads + f.reads, max(held, int(lengths[f.row]))
+        if group and not shape.fits(rows=len(group) + 1, span=high - low + 1, tokens=longest, reads=reads, held_cells=held):
             groups.append(group)
-            group, low, high, longest, held = [], f.row, f.row, len(f.ids) + 1, int(lengths[f.row])
+            group, low, high, longest, reads, held = [], f.row, f.row, len(f.ids) + 1, f.reads, int(lengths[f.row])
         group.append(f)
     return [*groups, group] if group else groups
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from causal import GROUPED, KINDS, REFUSED, causal, saved, theirs
+from hypothesis import given
+from hypothesis import strategies as st
 from support import Pages, strategy
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from harness import causal_lm, make_spec, records
+from harness.bounds import CPU
 from harness.decoder import Decoder
 from harness.documents import rolling_windows
 from harness.inspect import ask_run, load_run, verify_run
@@ -76,9 +81,16 @@ def test_whole_texts_of_unequal_lengths(kind: str, folders: dict[str, str]) -> N
         assert_close(every[row], theirs(folders[kind], ids))
 
 
+def calls_cost(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
+    """What one more call of the library's forward is taken to cost."""
+    monkeypatch.setattr(causal_lm, "bounds_of", lambda device: replace(CPU, call_cells=cells))
+
+
+@pytest.mark.parametrize("call_cells", [0, 1000], ids=["apart", "in one"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_chunks_over_slots(kind: str, folders: dict[str, str]) -> None:
-    """Rows advance by chunks of their own, some by one token, some not at all."""
+def test_chunks_over_slots(kind: str, call_cells: int, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows advance by chunks of their own, some by one token, some not at all; in one call, or rows of each number apart."""
+    calls_cost(monkeypatch, call_cells)
     decoder, rows = decoding(folders[kind], len(LENGTHS))
     texts, rng = random_rows(seed=1), np.random.default_rng(2)
     done, found = [0] * len(rows), [[] for _ in rows]
@@ -109,6 +121,30 @@ def test_one_token_a_row_is_one_query(llama: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(causal_lm.CausalBackbone, "_forward", forward)
     decoder.feed([feed(row, [4], 3) for row in (rows[0], rows[2])])  # the row between them waits
     assert shapes == [((2, 1), 4)]
+    shapes.clear()
+    calls_cost(monkeypatch, 3)
+    three = decoder.feed([feed(rows[0], [5], 4), feed(rows[1], [5, 6, 7, 8, 9], 3), feed(rows[2], [5], 4)])[0]
+    assert sorted(shapes) == [((1, 5), 8), ((2, 1), 5)]  # two rows of one token are not padded to five
+    assert_close(three[rows[1]], theirs(llama, [1, 2, 3, 5, 6, 7, 8, 9])[3:])
+    assert_close(three[rows[2]], theirs(llama, [1, 2, 3, 4, 5])[4:])
+
+
+@given(st.lists(st.integers(0, 9), max_size=9), st.integers(0, 12))
+def test_rows_go_apart_where_that_pads_least(counts: list[int], call_cells: int) -> None:
+    """Against every way to cut the numbers of queries into ranges."""
+    sizes = sorted({n for n in counts if n})
+
+    def padded(ranges: Any) -> int:
+        return sum(call_cells + most * sum(low <= n <= most for n in counts) for low, most in ranges)
+
+    ways = [
+        [(part[0], part[-1]) for part in np.split(sizes, cuts)]
+        for count in range(len(sizes))
+        for cuts in itertools.combinations(range(1, len(sizes)), count)
+    ]
+    found = causal_lm._alike(np.array(counts, dtype=np.int64), call_cells)
+    assert [n for low, most in sorted(found) for n in sizes if low <= n <= most] == sizes
+    assert padded(found) == min(map(padded, ways), default=0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gptj, eager only"])
