@@ -81,16 +81,23 @@ def test_whole_texts_of_unequal_lengths(kind: str, folders: dict[str, str]) -> N
         assert_close(every[row], theirs(folders[kind], ids))
 
 
-def calls_cost(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    """What one more call of the library's forward is taken to cost."""
-    monkeypatch.setattr(causal_lm, "bounds_of", lambda device: replace(CPU, call_cells=cells))
+def costs(monkeypatch: pytest.MonkeyPatch, *, call_cells: int, flops_a_byte: float) -> None:
+    """What one more call of the library's forward is taken to cost, and copying a row's keys and values."""
+    monkeypatch.setattr(causal_lm, "bounds_of", lambda device: replace(CPU, call_cells=call_cells))
+    monkeypatch.setattr(causal_lm, "FLOPS_A_BYTE", flops_a_byte)
 
 
-@pytest.mark.parametrize("call_cells", [0, 1000], ids=["apart", "in one"])
+@pytest.mark.parametrize(
+    ("call_cells", "flops_a_byte"),
+    [(0, 1e-9), (0, 1e9), (1000, 1e-9), (1000, 1e9)],
+    ids=["apart, copied", "apart, where they lie", "in one, copied", "in one, where they lie"],
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_chunks_over_slots(kind: str, call_cells: int, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows advance by chunks of their own, some by one token, some not at all; in one call, or rows of each number apart."""
-    calls_cost(monkeypatch, call_cells)
+def test_chunks_over_slots(
+    kind: str, call_cells: int, flops_a_byte: float, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows advance by chunks of their own, some by one token, some not at all, in whatever way they are put together."""
+    costs(monkeypatch, call_cells=call_cells, flops_a_byte=flops_a_byte)
     decoder, rows = decoding(folders[kind], len(LENGTHS))
     texts, rng = random_rows(seed=1), np.random.default_rng(2)
     done, found = [0] * len(rows), [[] for _ in rows]
@@ -119,12 +126,13 @@ def test_one_token_a_row_is_one_query(llama: str, monkeypatch: pytest.MonkeyPatc
         return own(self, states, part, cache)
 
     monkeypatch.setattr(causal_lm.CausalBackbone, "_forward", forward)
+    costs(monkeypatch, call_cells=3, flops_a_byte=1e-9)
     decoder.feed([feed(row, [4], 3) for row in (rows[0], rows[2])])  # the row between them waits
     assert shapes == [((2, 1), 4)]
     shapes.clear()
-    calls_cost(monkeypatch, 3)
+    costs(monkeypatch, call_cells=3, flops_a_byte=1e9)
     three = decoder.feed([feed(rows[0], [5], 4), feed(rows[1], [5, 6, 7, 8, 9], 3), feed(rows[2], [5], 4)])[0]
-    assert sorted(shapes) == [((1, 5), 8), ((2, 1), 5)]  # two rows of one token are not padded to five
+    assert sorted(shapes) == [((1, 5), 8), ((3, 1), 5)]  # no row of one token is padded to five; that between them is looked over
     assert_close(three[rows[1]], theirs(llama, [1, 2, 3, 5, 6, 7, 8, 9])[3:])
     assert_close(three[rows[2]], theirs(llama, [1, 2, 3, 4, 5])[4:])
 

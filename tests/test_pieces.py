@@ -17,6 +17,7 @@ from harness.admission import WAITING_SHARE, Admission
 from harness.bounds import CPU
 from harness.cached import Piece
 from harness.problem import Question
+from harness.rows import Feed, Shape, grouped
 from harness.session import Job
 from harness.slots import stretches
 
@@ -32,6 +33,22 @@ class Pass:
         rows = [row for row, last in enumerate(self.lasts) if last is not None]
         index = np.array([self.lasts[row] for row in rows])
         return SimpleNamespace(row=np.array(rows), index=index, counts=np.array([int(x is not None) for x in self.lasts]))
+
+
+def fed(row: int, count: int, *, every: bool = False) -> Feed:
+    """So many tokens for a row."""
+    return Feed(row, [1] * count, [0] * count, range(count), every=every)
+
+
+def test_a_forward_holds_the_logits_that_are_asked_for():
+    """One row of six tokens does not make a turn of six logits a row, but one that asks for every one is charged for them."""
+    shape, lengths = Shape(1, 4, CPU.forward_floats // 100), np.zeros(200, dtype=np.int64)
+    ones = [fed(row, 1) for row in range(90)]
+    assert grouped([*ones, fed(90, 6)], lengths, shape) == [[*ones, fed(90, 6)]]
+    for rows in (ones, [fed(row, 1) for row in range(96)]):
+        groups = grouped([*rows, fed(len(rows), 6, every=True)], lengths, shape)
+        assert [f for group in groups for f in group] == [*rows, fed(len(rows), 6, every=True)]
+        assert len(groups) == (1 if len(rows) == 90 else 2) and all(sum(f.reads for f in group) <= 100 for group in groups)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 300)), min_size=1, max_size=60).filter(any))
