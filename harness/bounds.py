@@ -6,11 +6,13 @@ together as a share of its free memory holds. All of it is measured, and none of
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
 
-MEMORY_SHARE = 0.25  # of a GPU's free memory, for keys and values: a search may hold thrice the rows
+MEMORY_SHARE = 0.25  # of a GPU's free memory, or of a machine's, for keys and values: a search may hold thrice the rows
+FEWEST_ROWS = 8
 USUAL_CELLS = 1024  # that a row comes to hold: most texts are far from filling a pretrained model's context
 
 
@@ -39,9 +41,16 @@ def bounds_of(device: torch.device) -> Bounds:
 
 
 def rows_of(device: torch.device, *, cells: int, bytes_per_cell: int) -> int:
-    """How many rows to decode side by side, that come to hold so many cells at most (no fewer than on a CPU)."""
-    most = bounds_of(device).rows
-    if device.type != "cuda":
-        return most
-    row_bytes = min(cells, USUAL_CELLS) * bytes_per_cell
-    return min(most, max(CPU.rows, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]) // row_bytes))
+    """How many rows to decode side by side, that come to hold so many cells at most (on a GPU no fewer than on a CPU)."""
+    on_gpu = device.type == "cuda"
+    memory_bytes = torch.cuda.mem_get_info(device)[0] if on_gpu else physical_bytes()
+    held = int(MEMORY_SHARE * memory_bytes) // (min(cells, USUAL_CELLS) * bytes_per_cell)
+    return min(bounds_of(device).rows, max(CPU.rows if on_gpu else FEWEST_ROWS, held))
+
+
+def physical_bytes() -> int:
+    """This machine's memory; where that cannot be asked, as much as a small laptop has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 8 << 30

@@ -45,7 +45,7 @@ class LiveRows:
     def new_row(self, account: int) -> int:
         """An empty row."""
         if not self._free:
-            self._grow(2 * len(self.live))
+            self._grow(len(self.live) + max(16, len(self.live) // 2))
         row = heapq.heappop(self._free)
         self.live[row], self.verifies[row], self.account[row], self.texts[row] = True, False, account, 0
         self.slots.lengths[row], self._last[row] = 0, (0, 0, 0, False)

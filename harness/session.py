@@ -82,6 +82,7 @@ class Session:
             self._feed()
             yield from self._finished
             self._finished = []
+        self._decoder.slots.free()  # the parts of a session refer to each other, so that it may be there long after its last use
 
     def check_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
         """ValueError if a problem of one of these sizes (rows, cells) could never be admitted; it names the least bound."""

@@ -101,6 +101,11 @@ class Slots:
         self._facts = facts
         self.lengths = np.concatenate([self.lengths[:kept_rows], np.zeros(self.rows - kept_rows, dtype=np.int64)])
 
+    def free(self) -> None:
+        """Let go of the memory, since no row holds anything; it is taken anew when something is written."""
+        assert not self.lengths.any()
+        self._slabs, self._views, self._gates, self._scratch = [], ((), []), {}, torch.zeros(0)
+
     def put_facts(self, first: int, layout: Layout) -> None:
         """Note the facts of new cells; first: the slots' row of the layout's first row."""
         self._facts[:, layout.row + first, layout.index] = (layout.place, layout.kind, layout.slot)

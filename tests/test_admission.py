@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import Pages, Toy, seen, strategy, tiny
 
+from harness import bounds
 from harness.admission import Admission
 from harness.decoder import Decoder
 from harness.examination import referee_of, sizes_of
@@ -165,3 +167,29 @@ def test_what_is_admitted_fits_whatever_comes_and_goes(sizes, slack, random):
         number, (rows, _) = live.pop(random.randrange(len(live)))
         admission.close(number, rows)
     assert admission.held == 0
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_session_that_is_through_holds_no_keys_and_values(bounded):
+    """Its parts refer to each other, so that they would stay until Python looks for cycles; it may be used again all the same."""
+    how = SEARCHES["bfs"]
+    backbone = tiny(how.learner(), width=32, scale=3.0)
+    jobs = jobs_of(how, backbone, bounded=bounded)
+    session = Session(backbone, max_kv_bytes=least_bytes(jobs, backbone) if bounded else None)
+    first = {o.job.name: seen(o) for o in session.run(jobs[:9])}
+    assert not session._decoder.slots._slabs and len(first) == 9
+    again = {o.job.name: seen(o) for o in session.run(jobs_of(how, backbone, bounded=bounded)[:9])}
+    assert first == again == {o.job.name: seen(o) for o in Session(backbone).run(jobs_of(how, backbone, bounded=bounded)[:9])}
+
+
+def test_rows_side_by_side_are_what_the_machines_memory_holds(monkeypatch):
+    """A quarter of it: SmolLM2-135M's cells are 46 kB; small models are bounded by what suits a core."""
+    cpu, smollm2 = torch.device("cpu"), {"cells": 8192, "bytes_per_cell": 46_080}
+    for gigabytes, rows in ((64, 128), (16, 91), (8, 45), (1, bounds.FEWEST_ROWS)):
+        monkeypatch.setattr(bounds, "physical_bytes", lambda held=gigabytes << 30: held)
+        assert bounds.rows_of(cpu, **smollm2) == rows
+        assert bounds.rows_of(cpu, cells=64, bytes_per_cell=2048) == bounds.CPU.rows
+    monkeypatch.undo()
+    assert bounds.physical_bytes() > 1 << 28
+    monkeypatch.setattr(bounds.os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError(name)))
+    assert bounds.physical_bytes() == 8 << 30
