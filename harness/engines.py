@@ -18,6 +18,7 @@ from harness.settings import unknown
 
 Name = Literal["local", "ray"]
 KILLED = "its process was killed (out of memory?)"
+ELSEWHERE = "another process is making it"  # another compare on the same results, say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class Outcome:
     seconds: float
     lost: bool = False
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether somebody else is at it, so that others may be made meanwhile."""
+        return self.reason == ELSEWHERE
+
 
 Make = Callable[[dict[str, Any], bool, Making], tuple[str | None, float]]  # spec, whether a run, how -> why not, seconds
 
@@ -67,7 +73,7 @@ class Hearer(Protocol):
         """A step is made, or will not be."""
 
     def again(self, outcome: Outcome) -> None:
-        """A step was lost and will be tried again."""
+        """A step was lost, or is made elsewhere, and will be tried again."""
 
 
 class Engine(Protocol):
@@ -108,6 +114,9 @@ def _settle(outcome: Outcome, schedule: Schedule, hearer: Hearer, now_s: float) 
     if outcome.reason is None:
         schedule.made(outcome.step)
         hearer.ended(outcome)
+    elif outcome.elsewhere:
+        schedule.elsewhere(outcome.step, now_s=now_s)
+        hearer.again(outcome)
     elif outcome.lost and schedule.lost(outcome.step, now_s=now_s):
         hearer.again(outcome)
     else:
@@ -131,6 +140,7 @@ def engine_of(how: Making, make: Make) -> Engine:
 def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | None, float]:
     """In a worker: train a learner or make a run; (why it failed, seconds)."""
     from harness.learners import Means, Silent, learn
+    from harness.locks import Busy
     from harness.remote import scratch_of, synced
     from harness.runs import run
     from harness.spec import from_json
@@ -140,9 +150,13 @@ def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | No
     try:
         with synced(how.url, made):
             if is_run:
-                run(made, results=results, device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes)
+                kv, every_s = how.max_kv_bytes, how.checkpoint_s
+                run(made, results=results, device=how.device, checkpoint_s=every_s, max_kv_bytes=kv, wait=False)
             else:
-                learn(made, results=results, means=Means(device=how.device, checkpoint_s=how.checkpoint_s), reporter=Silent())
+                means = Means(device=how.device, checkpoint_s=how.checkpoint_s)
+                learn(made, results=results, means=means, reporter=Silent(), wait=False)
+    except Busy:
+        return ELSEWHERE, time.monotonic() - begun_s
     except Exception as error:  # one step's fault is not the others'
         return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error), time.monotonic() - begun_s
     return None, time.monotonic() - begun_s

@@ -64,10 +64,15 @@ class Means:
     parts: int = 1
 
 
-def learn(spec: RunSpec, *, results: Path, means: Means, reporter: Reporter, again: bool = False) -> tuple[Backbone, Record]:
-    """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint."""
+def learn(
+    spec: RunSpec, *, results: Path, means: Means, reporter: Reporter, again: bool = False, wait: bool = True
+) -> tuple[Backbone, Record]:
+    """The trained backbone and its learner.json: loaded if complete, else trained on from the last checkpoint.
+
+    wait: for another process that trains it just now, rather than raise `Busy`.
+    """
     folder = records.weights_folder(results, spec)
-    with alone(results, f"learner-{folder.name}"):
+    with alone(results, f"learner-{folder.name}", wait=wait):
         return _learned(spec, folder, results, means, reporter, again)
 
 

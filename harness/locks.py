@@ -26,9 +26,10 @@ class Busy(Exception):
 def alone(results: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of ``name``; whoever else wants it waits, or with wait=False meets `Busy`.
 
-    The file is removed while it is held: who waits for the removed one takes the next (`filelock` sees to that).
+    The file is removed while it is held: who waits for the removed one takes the next (`filelock` sees to that). Folders are made
+    within it, since one that is still empty may be somebody's; a results folder that was made for it goes with it if empty.
     """
-    path = results / "locks" / f"{name}.lock"
+    path, had_results = results / "locks" / f"{name}.lock", results.exists()
     lock = FileLock(path, timeout=-1 if wait else 0, poll_interval=POLL_S)
     while not lock.is_locked:
         storage.make_folder(path.parent)
@@ -44,4 +45,6 @@ def alone(results: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
             path.parent.rmdir()  # unless others are at work
+            if not had_results:
+                results.rmdir()
         lock.release()

@@ -48,11 +48,13 @@ def run(
     max_kv_bytes: int | None = None,
     ranks: Ranks = ALONE,
     parts: int = 1,
+    wait: bool = True,
 ) -> Record:
     """The run's record, with its timing added; made if it is not there yet. again: make it anew.
 
     max_kv_bytes: the most that keys and values may take when asking; it changes no number. ranks: the processes that make the run
-    together; parts: in how many each of them takes an update.
+    together; parts: in how many each of them takes an update. wait: for another process that makes it just now, rather than raise
+    `Busy`.
     """
     reporter = reporter or Silent()
     means = Means(device=device, checkpoint_s=checkpoint_s, ranks=ranks, parts=parts)
@@ -60,7 +62,7 @@ def run(
     if not again and (record := records.finished(results, spec)) is not None:
         return record
     folders = storage.new_folders(results, folder, records.weights_folder(results, spec))
-    with compute_threads(spec.threads), folders, alone(results, f"run-{folder.name}"):
+    with compute_threads(spec.threads), alone(results, f"run-{folder.name}", wait=wait), folders:
         if not again and (record := records.finished(results, spec)) is not None:
             return record  # made by whoever held the lock
         ranks.begin()

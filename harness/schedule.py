@@ -17,6 +17,7 @@ from harness.spec import RunSpec
 
 TRIES = 4  # a step whose process was killed is begun again this often, less one
 BACKOFF_S = 1.0  # before the second time; twice as long before each further one
+ELSEWHERE_S = 2.0  # before looking again whether another process has made a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Schedule:
         return taken
 
     def wait_s(self, *, now_s: float) -> float | None:
-        """Seconds until a lost step may be tried again; None if there is none."""
+        """Seconds until a step that was lost, or is made elsewhere, may be tried again; None if there is none."""
         return max(0.0, self._later[0][0] - now_s) if self._later else None
 
     def made(self, step: Step) -> None:
@@ -120,6 +121,11 @@ class Schedule:
         wait_s = BACKOFF_S * 2 ** (self._lost[step.key] - 1)
         heapq.heappush(self._later, (now_s + wait_s, next(self._order), step))
         return True
+
+    def elsewhere(self, step: Step, *, now_s: float) -> None:
+        """Another process is making it: others go first, and then it is looked for again, however long that takes."""
+        del self._running[step.key]
+        heapq.heappush(self._later, (now_s + ELSEWHERE_S, next(self._order), step))
 
     def _end(self, step: Step) -> None:
         del self._running[step.key]

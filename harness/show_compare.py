@@ -38,6 +38,7 @@ class Display:
             console=Console(stderr=True), refresh_per_second=2,
         )  # fmt: skip
         self._running: dict[str, str] = {}
+        self._elsewhere: set[str] = set()
         self._expected: Mapping[str, float] = {}
         self._left_s = self._done_s = 0.0
 
@@ -73,9 +74,13 @@ class Display:
         self._show()
 
     def again(self, outcome: Outcome) -> None:
-        """One that was lost waits for its next try."""
+        """One that was lost waits for its next try, one that is made elsewhere for whoever makes it."""
         self._running.pop(outcome.step.key, None)
-        self._say(f"lost, and tried again soon: {self._name(outcome.step)}: {outcome.reason}")
+        if not outcome.elsewhere:
+            self._say(f"lost, and tried again soon: {self._name(outcome.step)}: {outcome.reason}")
+        elif outcome.step.key not in self._elsewhere:
+            self._elsewhere.add(outcome.step.key)
+            self._say(f"others first, since {outcome.reason}: {self._name(outcome.step)}")
         self._show()
 
     def _name(self, step: Step) -> str:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import compare, locks
+from harness import compare, locks, records
 from harness.cli import main
 from harness.locks import Busy, alone
+from harness.runs import run
+from harness.spec import make_spec
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
 TYPED = [f"--set={key}={value}" for key, value in TINY.items()]
@@ -119,6 +121,22 @@ def test_a_run_that_fails_stops_no_other(undisturbed: Path, tmp_path: Path, caps
 
 
 # Locks
+
+
+def test_whoever_finds_a_run_taken_leaves_its_folder_alone(tmp_path: Path):
+    """It is still empty when its maker has just begun."""
+    spec = make_spec(strategy="direct", task="arithmetic", settings=TINY)
+    folder = records.run_folder(tmp_path, spec)
+    with alone(tmp_path, f"run-{folder.name}"):
+        folder.mkdir(parents=True)
+        with pytest.raises(Busy):
+            run(spec, results=tmp_path, wait=False)
+        with pytest.raises(Busy), alone(tmp_path, f"run-{folder.name}", wait=False):
+            pass
+        assert folder.is_dir()
+    with alone(tmp_path / "new", "a"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def hold(results: Path, name: str, held: object, let_go: object) -> None:

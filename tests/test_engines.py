@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from harness.cli import main
 from harness.engines import Making, Outcome, drive, make_all
 from harness.grid import Cell, grid_of
 from harness.grid_cost import cost_of
+from harness.locks import alone
 from harness.ray_cluster import library
-from harness.schedule import BACKOFF_S, TRIES, Schedule, Step, steps_of
+from harness.schedule import BACKOFF_S, ELSEWHERE_S, TRIES, Schedule, Step, steps_of
 from harness.simulated import Simulated, simulated
 from harness.spec import make_spec
 from harness.suite_file import suite_of
@@ -148,6 +151,49 @@ def test_learners_stand_before_the_runs_that_ask_them():
     spec = make_spec(strategy="pause_tokens", task="arithmetic", settings=TINY | {"strategy.pretraining": "pause"})
     before, learner, run = steps_of([Cell(spec, ())])
     assert (before.needs, learner.needs, run.needs) == (None, before.key, learner.key)
+
+
+def test_what_is_made_elsewhere_keeps_no_worker_from_the_rest(tmp_path, monkeypatch):
+    """Another process is at a learner and at the longest run: all others are made before those, which are then there."""
+    monkeypatch.setattr("harness.schedule.ELSEWHERE_S", 0.2)
+    cells = cells_of(strategies="direct,reasoning_tokens,self_consistency", seeds="0-1")
+    steps = steps_of(cells)
+    taken, run = steps[0].key, next(s for s in steps if s.cell is not None and s.needs != steps[0].key).key
+    behind = {s.key for s in steps if s.needs == taken}
+    held = ExitStack()
+    for lock in (taken, f"run-{run}"):
+        held.enter_context(alone(tmp_path, lock))
+    own = Heard.again
+    heard, others = Heard(), {s.key for s in steps} - {taken, run} - behind
+
+    def again(self, outcome):
+        own(self, outcome)
+        if {o.step.key for o in heard.ended_} == others:
+            held.close()
+
+    monkeypatch.setattr(Heard, "again", again)
+    late = threading.Timer(60, held.close)  # a worker that waited would wait for ever
+    late.start()
+    make_all(cells, Making(results=tmp_path, workers=1), expected_s={run: 9.0, taken: 5.0}, hearer=heard)
+    late.cancel()
+    ended = [o.step.key for o in heard.ended_]
+    assert all(o.reason is None for o in heard.ended_) and set(ended[: len(others)]) == others and len(ended) == len(steps)
+    assert set(heard.again_) == {taken, run}
+
+
+def test_a_step_that_is_made_elsewhere_is_looked_for_however_long_that_takes():
+    first, second = forest([-1, -1])
+    schedule = Schedule([first, second], {first.key: 9.0})
+    for tries in range(3 * TRIES):
+        now_s = 100.0 * tries
+        assert schedule.take(1, now_s=now_s) == [first]
+        schedule.elsewhere(first, now_s=now_s)
+        assert schedule.wait_s(now_s=now_s) == ELSEWHERE_S
+    assert schedule.take(2, now_s=now_s + 0.1) == [second]
+    schedule.made(second)
+    assert schedule.take(2, now_s=now_s + ELSEWHERE_S) == [first]
+    schedule.made(first)
+    assert not schedule
 
 
 @pytest.fixture
