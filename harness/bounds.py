@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 MEMORY_SHARE = 0.25  # of a GPU's free memory, or of a machine's, for keys and values: a search may hold thrice the rows
-FEWEST_ROWS = 8
+FEWEST_ROWS = 8  # on a CPU, whatever its memory: fewer would read all weights for next to nothing
 USUAL_CELLS = 1024  # that a row comes to hold: most texts are far from filling a pretrained model's context
 
 
@@ -21,7 +21,7 @@ class Bounds:
     """rows: about how many are decoded side by side; forward_rows, forward_floats (of attention scores or logits): of one pass.
 
     piece_keys: what one more piece of a pass costs, in keys that a row attends to (see `harness.cached`). call_cells: what one
-    more call of a library's forward costs, which reads all weights, in cells.
+    more call of a library's forward costs, which reads all weights, in cells (measured on a CPU, on a GPU a guess).
     """
 
     rows: int

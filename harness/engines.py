@@ -150,8 +150,10 @@ def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | No
     try:
         with synced(how.url, made):
             if is_run:
-                kv, every_s = how.max_kv_bytes, how.checkpoint_s
-                run(made, results=results, device=how.device, checkpoint_s=every_s, max_kv_bytes=kv, wait=False)
+                run(
+                    made, results=results, wait=False,
+                    device=how.device, checkpoint_s=how.checkpoint_s, max_kv_bytes=how.max_kv_bytes,
+                )  # fmt: skip
             else:
                 means = Means(device=how.device, checkpoint_s=how.checkpoint_s)
                 learn(made, results=results, means=means, reporter=Silent(), wait=False)

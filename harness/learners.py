@@ -72,7 +72,7 @@ def learn(
     wait: for another process that trains it just now, rather than raise `Busy`.
     """
     folder = records.weights_folder(results, spec)
-    with alone(results, f"learner-{folder.name}", wait=wait):
+    with alone(results, f"learner-{folder.name}", wait=wait), storage.new_folder(results, folder):
         return _learned(spec, folder, results, means, reporter, again)
 
 
@@ -82,7 +82,6 @@ def _learned(
     """The same, with nobody else at it."""
     asks, spec = spec.strategy, spec.as_learner()
     check_teachable(spec)
-    storage.make_folder(folder)
     storage.sweep(folder)
     means.ranks.mirror(results, folder)
     if again:

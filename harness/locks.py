@@ -26,8 +26,8 @@ class Busy(Exception):
 def alone(results: Path, name: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of ``name``; whoever else wants it waits, or with wait=False meets `Busy`.
 
-    The file is removed while it is held: who waits for the removed one takes the next (`filelock` sees to that). Folders are made
-    within it, since one that is still empty may be somebody's; a results folder that was made for it goes with it if empty.
+    The file is removed while it is held: who waits for the removed one takes the next (`filelock` sees to that). A results folder
+    that was made for it goes with it if nothing else came into it.
     """
     path, had_results = results / "locks" / f"{name}.lock", results.exists()
     lock = FileLock(path, timeout=-1 if wait else 0, poll_interval=POLL_S)

@@ -61,8 +61,8 @@ def run(
     folder = records.run_folder(results, spec)
     if not again and (record := records.finished(results, spec)) is not None:
         return record
-    folders = storage.new_folders(results, folder, records.weights_folder(results, spec))
-    with compute_threads(spec.threads), alone(results, f"run-{folder.name}", wait=wait), folders:
+    taken, made = alone(results, f"run-{folder.name}", wait=wait), storage.new_folder(results, folder)
+    with compute_threads(spec.threads), taken, made:
         if not again and (record := records.finished(results, spec)) is not None:
             return record  # made by whoever held the lock
         ranks.begin()

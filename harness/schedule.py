@@ -117,15 +117,16 @@ class Schedule:
         self._lost[step.key] += 1
         if self._lost[step.key] >= TRIES:
             return False
-        del self._running[step.key]
-        wait_s = BACKOFF_S * 2 ** (self._lost[step.key] - 1)
-        heapq.heappush(self._later, (now_s + wait_s, next(self._order), step))
+        self._put_off(step, now_s + BACKOFF_S * 2 ** (self._lost[step.key] - 1))
         return True
 
     def elsewhere(self, step: Step, *, now_s: float) -> None:
         """Another process is making it: others go first, and then it is looked for again, however long that takes."""
+        self._put_off(step, now_s + ELSEWHERE_S)
+
+    def _put_off(self, step: Step, until_s: float) -> None:
         del self._running[step.key]
-        heapq.heappush(self._later, (now_s + ELSEWHERE_S, next(self._order), step))
+        heapq.heappush(self._later, (until_s, next(self._order), step))
 
     def _end(self, step: Step) -> None:
         del self._running[step.key]

@@ -21,22 +21,19 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folders(root: Path, *paths: Path) -> Iterator[None]:
-    """Make folders below ``root``; those still empty afterwards, because of an error say, are removed with empty parents."""
-    had_root = root.exists()
-    for path in paths:
-        make_folder(path)
+def new_folder(root: Path, path: Path) -> Iterator[None]:
+    """Make a folder below ``root``; if still empty afterwards, because of an error say, it is removed with empty parents.
+
+    Whoever calls it holds the lock of what goes into it (`harness.locks`), since an empty folder may be somebody's.
+    """
+    make_folder(path)
     try:
         yield
     finally:
-        for path in paths:
-            with suppress(OSError):  # not empty: it stays
-                for folder in (path, *path.parents):
-                    if folder == root and had_root:
-                        break
-                    folder.rmdir()
-                    if folder == root:
-                        break
+        with suppress(OSError):  # not empty: it stays
+            while path != root:
+                path.rmdir()
+                path = path.parent
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -110,7 +110,7 @@ def fitted(
     this. ValueError if there is nothing to fit on, if a problem may pass ``max_kv_bytes``, or if what lies there is spoilt.
     """
     problems, folder = problems_of(spec), value_folder(results, spec)
-    with alone(results, f"value-{folder.name}"), storage.new_folders(results, folder):
+    with alone(results, f"value-{folder.name}"), storage.new_folder(results, folder):
         storage.sweep(folder)
         ranks.mirror(results, folder)
         if again:

@@ -15,6 +15,7 @@ import pytest
 
 from harness import compare, locks, records
 from harness.cli import main
+from harness.learners import Means, Silent, learn
 from harness.locks import Busy, alone
 from harness.runs import run
 from harness.spec import make_spec
@@ -134,6 +135,12 @@ def test_whoever_finds_a_run_taken_leaves_its_folder_alone(tmp_path: Path):
         with pytest.raises(Busy), alone(tmp_path, f"run-{folder.name}", wait=False):
             pass
         assert folder.is_dir()
+    weights = records.weights_folder(tmp_path, spec)
+    with alone(tmp_path, f"learner-{weights.name}"):
+        weights.mkdir(parents=True)
+        with pytest.raises(Busy):
+            learn(spec, results=tmp_path, means=Means(), reporter=Silent(), wait=False)
+        assert weights.is_dir()
     with alone(tmp_path / "new", "a"):
         pass
     assert not (tmp_path / "new").exists()
