@@ -133,12 +133,15 @@ class Alphabet:
     """A codec with its special tokens.
 
     text_end: ids below it are text (END may be one of them); sayable_end: ids below it may be said by some strategy; size: all.
+    bos_ids: what every text that is asked begins with (see `harness.stream.opened`); prefix_id: what an empty context is.
     rows: the vocabulary of the pretrained model that it belongs to, which may have more rows than there are tokens.
     """
 
     def __init__(self, codec: Codec, *, spec: str, end_id: int | None = None, rows: int = 0) -> None:
         self.codec, self.spec = codec, spec
         self.end_id = codec.size if end_id is None else end_id
+        self.bos_ids: tuple[int, ...] = ()
+        self.prefix_id = self.end_id
         self.text_end = self.end_id if self.end_id == codec.size - 1 else codec.size
         first = max(codec.size, self.end_id + 1, rows)
         self.core_size = first  # text and END: the GPT-2 that every strategy shares
@@ -175,6 +178,10 @@ class Alphabet:
     def encode(self, text: str) -> IntArray:
         """One text's ids."""
         return self.encode_many([text])[0]
+
+    def without_specials(self, text: str) -> str:
+        """A text that was said, without what its tokenizer calls special in it; ours have no such strings."""
+        return text
 
     def kept_json(self) -> str:
         """What is kept beside a learner's weights, for `make_alphabet`."""

@@ -55,7 +55,8 @@ def own_question(document: Mapping[str, Any], context: str, spec: RunSpec) -> Qu
 class Work:
     """What must be done for one response. documents: whose it is; asked: the arguments of the requests that it answers.
 
-    places: of each likelihood that is asked for, where its parts stand among the jobs' values; None: something is said.
+    places: of each likelihood that is asked for, where its parts stand among the jobs' values; None: something is said. own: by
+    a task of ours, which takes an answer as it was said.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Work:
     asked: list[tuple[Any, ...]]
     places: list[list[Place]] | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    own: bool = False
 
     def response(self, asker: Asker) -> Response:
         """What is kept, when all jobs are done."""
@@ -74,7 +76,7 @@ class Work:
     def found(self, asker: Asker) -> Response:
         """What came of the jobs, without their cost."""
         if self.places is None:
-            said = asker.said(self.outcomes[self.jobs[0].name])
+            said = asker.said(self.outcomes[self.jobs[0].name], own=self.own)
             return {"text": said.text, "raw": said.raw, "unclosed": said.unclosed}
         return {"likelihoods": [[x.nats, x.greedy] for x in map(self.likelihood, range(len(self.places)))]}
 
@@ -100,7 +102,7 @@ def saying(asker: Asker, request: Any, how: Going) -> Work:
     own = own_question(request.doc, context, asker.spec)
     key = request_key("generate", context, given, how.sample, None if own is None else own.id)
     job = asker.going_on(key, context, how, question=own)
-    return Work(request.task_name, frozenset({request.doc_id}), key, [job], [request.args])
+    return Work(request.task_name, frozenset({request.doc_id}), key, [job], [request.args], own=own is not None)
 
 
 def scoring(asker: Asker, requests: Sequence[Any]) -> Work:

@@ -24,7 +24,7 @@ from harness.search_wants import Canonical, Check, Foresee, Forms
 from harness.seeds import derive
 from harness.spec import RunSpec
 from harness.strategy import Strategy
-from harness.stream import encode
+from harness.stream import encode, opened
 from harness.task import Task
 from harness.trace import FACTS
 from harness.wants import Examples, Judge, Reveal
@@ -59,7 +59,7 @@ def sizes_of(backbone: Backbone, *, bounded: bool) -> Sizes:
         held = strategy.holding(question)
         if not bounded:
             return held.rows, 0
-        given = encode([strategy.prompt(question), scored], alphabet)
+        given = encode([opened(strategy.prompt(question), alphabet), scored], alphabet)
         texts = np.bincount(given.row[given.ids < alphabet.sayable_end], minlength=2).tolist()
         text_tokens = backbone.context_tokens
         if held.said_tokens is not None:
@@ -142,7 +142,7 @@ def of_documents(spec: RunSpec, backbone: Backbone, documents: list[Document], s
 
     def jobs(index: int) -> list[Job]:
         ids = alphabet.encode(documents[index].text).tolist()
-        windows = rolling_windows(ids, prefix_id=alphabet.end_id, window_tokens=window_tokens)
+        windows = rolling_windows(ids, prefix_id=alphabet.prefix_id, window_tokens=window_tokens)
         return [window_job(f"{index}/{w}", context, said) for w, (context, said) in enumerate(windows)]
 
     def window_job(name: str, context: list[int], said: list[int]) -> Job:
@@ -150,7 +150,7 @@ def of_documents(spec: RunSpec, backbone: Backbone, documents: list[Document], s
         continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
         rows, cells = sizes(strategy.learner(), question, continuation)
         seed = derive(spec.seed, "ask", name)
-        return Job(name, lambda: strategy.score(question, (continuation,)), seed, rows=rows, cells=cells)
+        return Job(name, lambda: strategy.score(question, (continuation,)), seed, rows=rows, cells=cells, opens=False)
 
     def line(index: int, outcomes: list[Outcome]) -> Line:
         return document_line(documents[index], outcomes) | conventions_of(backbone, outcomes)

@@ -20,7 +20,7 @@ from harness.meter import Price
 from harness.problem import Problem
 from harness.spec import InferSpec, RunSpec
 from harness.strategy import Strategy
-from harness.stream import encode
+from harness.stream import encode, opened
 
 UNIT_PROBLEMS = 500  # of validation, whatever a run is asked
 
@@ -62,7 +62,7 @@ def costs_of(spec: RunSpec, alphabet: Alphabet) -> Costs:
 
 def _lengths(spec: RunSpec, problem: Problem, alphabet: Alphabet) -> tuple[int, int]:
     """Tokens of a prompt and of its answer."""
-    prompt, gold = spec.strategy.prompt(problem.question), gold_text(problem)
+    prompt, gold = opened(spec.strategy.prompt(problem.question), alphabet), gold_text(problem)
     return len(encode([prompt], alphabet).ids), len(encode([gold], alphabet).ids)
 
 
@@ -74,7 +74,7 @@ def _cells_and_reads(prompt: int, said: int) -> tuple[int, int, int]:
 
 def _windows(ids: list[int], spec: RunSpec, alphabet: Alphabet) -> tuple[int, int, int]:
     """The same of a document."""
-    windows = rolling_windows(ids, prefix_id=alphabet.end_id, window_tokens=spec.task.window_tokens)
+    windows = rolling_windows(ids, prefix_id=alphabet.prefix_id, window_tokens=spec.task.window_tokens)
     counted = [_cells_and_reads(len(context), len(said)) for context, said in windows]
     cells, cells_so_far, reads = (sum(x) for x in zip(*counted, strict=True))
     return cells, cells_so_far, reads

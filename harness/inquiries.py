@@ -196,7 +196,7 @@ def _samples(asked: Sequence[Inquiry]) -> list[list[int]]:
 def _most_cells(spec: RunSpec, backbone: Backbone) -> int:
     """Cells of the longest row that a request may take: a whole context."""
     strategy, alphabet = spec.strategy, backbone.alphabet
-    question = Question("", Tokens((alphabet.end_id,)), backbone.context_tokens, spec.task.lines_cap_tokens)
+    question = Question("", Tokens((alphabet.prefix_id,)), backbone.context_tokens, spec.task.lines_cap_tokens)
     given = encode([strategy.prompt(question)], alphabet).ids
     inserted = strategy.holding(question).inserted + int((given >= alphabet.sayable_end).sum())
     return cells_per_token(backbone.strategy) * (backbone.context_tokens + inserted)

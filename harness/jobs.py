@@ -35,7 +35,8 @@ class Job:
 
     referee: answers wants about the question's answers; examples: gives problems of the train split. rows, cells: how many it
     holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept). crop_tokens: of texts that
-    rows start with only so many last tokens are kept; None: a text that does not fit is an error.
+    rows start with only so many last tokens are kept; None: a text that does not fit is an error. opens: those texts begin with
+    `Alphabet.bos_ids`; False: they are cut from the middle of a text.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Job:
     rows: int = 1
     cells: int = 0
     crop_tokens: int | None = None
+    opens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before an empty context: end of text."""
-        return self.eot_token_id
+        """What an empty context is: the model's begin of text, or end of text."""
+        return self.asked.backbone.alphabet.prefix_id
 
     @property
     def tokenizer_name(self) -> str:

@@ -1,4 +1,4 @@
-"""The alphabet of a pretrained model: its own tokenizer, with its own end of text and as many rows as the model has.
+"""The alphabet of a pretrained model: its own tokenizer, with its own begin and end of text and as many rows as the model has.
 
 Unlike ours it reads special strings ("<|im_start|>") in a text as the specials that they name: chat templates are written so.
 Knows tokenizers; loads no weights.
@@ -7,11 +7,15 @@ Knows tokenizers; loads no weights.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from harness.alphabet import Alphabet, BpeCodec, IntArray
-from harness.pretrained import local_path, told_in_a_line
+from harness.pretrained import GPT2, local_path, told_in_a_line
+
+FACTS = ("end_id", "bos_ids", "prefix_id")  # that a tokenizer's JSON does not say
+SAMPLE = "a"  # a text, to see what is put before it
 
 
 class OwnCodec(BpeCodec):
@@ -33,24 +37,34 @@ class OwnCodec(BpeCodec):
 
 
 class OwnAlphabet(Alphabet):
-    """A pretrained model's alphabet. rows: of its embedding, all of which its head says."""
+    """A pretrained model's alphabet. rows: of its embedding, all of which its head says; bos_ids, prefix_id: see `Alphabet`."""
 
-    def __init__(self, tokenizer: Any, *, spec: str, end_id: int, rows: int) -> None:
+    def __init__(
+        self, tokenizer: Any, *, spec: str, end_id: int, rows: int, bos_ids: Sequence[int] = (), prefix_id: int | None = None
+    ) -> None:
         super().__init__(OwnCodec(tokenizer, rows=rows), spec=spec, end_id=end_id, rows=rows)
+        self.bos_ids, self.prefix_id = tuple(bos_ids), end_id if prefix_id is None else prefix_id
+        specials = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+        self._specials_in = re.compile("|".join(specials) or "(?!)")
+
+    def without_specials(self, text: str) -> str:
+        """See Alphabet."""
+        return self._specials_in.sub("", text)
 
     def kept_json(self) -> str:
         """The tokenizer, and what it does not say itself."""
-        tokenizer = json.loads(self.codec.tokenizer_json())
-        return json.dumps({"end_id": self.end_id, "rows": self.core_size, "tokenizer": tokenizer}, ensure_ascii=False)
+        facts = {name: getattr(self, name) for name in FACTS} | {"rows": self.core_size}
+        return json.dumps(facts | {"tokenizer": json.loads(self.codec.tokenizer_json())}, ensure_ascii=False)
 
 
 def kept_alphabet(path: str, text: str) -> OwnAlphabet:
-    """What `kept_json` has kept."""
+    """What `kept_json` has kept; a fact that it has not is as it was before there was one."""
     from tokenizers import Tokenizer
 
     kept = json.loads(text)
     tokenizer = Tokenizer.from_str(json.dumps(kept["tokenizer"]))
-    return OwnAlphabet(tokenizer, spec=f"pretrained:{path}", end_id=kept["end_id"], rows=kept["rows"])
+    facts = {name: kept[name] for name in FACTS if name in kept}
+    return OwnAlphabet(tokenizer, spec=f"pretrained:{path}", rows=kept["rows"], **facts)
 
 
 def own_alphabet(path: str) -> OwnAlphabet:
@@ -66,4 +80,15 @@ def own_alphabet(path: str) -> OwnAlphabet:
     if backend is None or end_id is None or end_id >= config.vocab_size:
         lacks = "is not of the tokenizers library" if backend is None else "has no end-of-text token that the model knows"
         raise ValueError(f"model.path: the tokenizer of {path} {lacks}; name another one, --set model.alphabet=tokenizer:FOLDER")
-    return OwnAlphabet(backend, spec=f"pretrained:{path}", end_id=int(end_id), rows=int(config.vocab_size))
+    rows = int(config.vocab_size)
+    begins = {} if config.model_type == GPT2 else _begins(tokenizer, rows)  # lessons begin with nothing, so asking does too
+    return OwnAlphabet(backend, spec=f"pretrained:{path}", end_id=int(end_id), rows=rows, **begins)
+
+
+def _begins(tokenizer: Any, rows: int) -> dict[str, Any]:
+    """What the tokenizer itself puts before a text, and its begin of text; what the model has no embedding for is left out."""
+    bare, whole = (tokenizer(SAMPLE, add_special_tokens=added)["input_ids"] for added in (False, True))
+    before = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
+    bos = tokenizer.bos_token_id
+    known = {"bos_ids": [i for i in whole[:before] if i < rows]}
+    return known | ({} if bos is None or bos >= rows else {"prefix_id": int(bos)})

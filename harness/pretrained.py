@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.alphabet import Alphabet
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+GPT2 = "gpt2"  # the model type that is taught here; others are asked as they are
 EXTRA = "pretrained"  # the optional dependencies that a conversion takes
 
 

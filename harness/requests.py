@@ -88,11 +88,13 @@ class Asker:
             return lambda: self.strategy.solve(question)
         return lambda: attempted(self.strategy, question, sampler)
 
-    def said(self, outcome: Outcome) -> Said:
-        """What a job of `going_on` said."""
+    def said(self, outcome: Outcome, *, own: bool = False) -> Said:
+        """What a job of `going_on` said. own: a task of ours asked; else an answer loses the tokenizer's special strings, as it
+        does in lm-eval."""
         answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
         raw = "" if answer.completion is None else answer.completion.text
-        return Said(answer.text or "", raw, answer.text is None)
+        text = answer.text or ""
+        return Said(text if own else self.alphabet.without_specials(text), raw, answer.text is None)
 
     # Likelihoods
 
@@ -125,28 +127,31 @@ class Asker:
         return [self._scoring(f"{name}/{at}", before, None, [part]) for at, (before, part) in enumerate(windows)]
 
     def pairs(self, context: str, continuations: Sequence[str]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-        """Token ids of a context and of continuations, as lm-eval cuts them: both are encoded together, the context's last blanks
-        belong to the continuation; an empty context is end of text."""
+        """Token ids of a context, begin of text included, and of continuations, as lm-eval cuts them: both are encoded together,
+        the context's last blanks belong to the continuation; an empty context is `Alphabet.prefix_id`."""
         bare = context.rstrip()
-        blanks = context[len(bare) :]
+        blanks, bos = context[len(bare) :], self.alphabet.bos_ids
         ids = tuple(self.alphabet.encode(bare).tolist()) if bare else ()
         found = [tuple(self.alphabet.encode(bare + blanks + said).tolist())[len(ids) :] for said in continuations]
-        return ids or (self.alphabet.end_id,), found
+        return (ids if ids[: len(bos)] == bos else bos + ids) or (self.alphabet.prefix_id,), found
 
     def rolling(self, name: str, text: str) -> list[Job]:
         """Jobs for disjoint windows of a text, each with as much context as fits."""
-        ids = self.alphabet.encode(text).tolist()
-        most = self.context_tokens - self._beside(self._question(name, (self.alphabet.end_id,), None, 1))
-        windows = rolling_windows(ids, prefix_id=self.alphabet.end_id, window_tokens=max(most, 1))
+        ids, prefix = self.alphabet.encode(text).tolist(), self.alphabet.prefix_id
+        most = self.context_tokens - self._beside(self._question(name, (prefix,), None, 1))
+        windows = rolling_windows(ids, prefix_id=prefix, window_tokens=max(most, 1))
         return [self._scoring(f"{name}/{at}", before, None, [said]) for at, (before, said) in enumerate(windows)]
 
     def _scoring(self, name: str, ids: Sequence[int], text: str | None, continuations: Sequence[Sequence[int]]) -> Job:
-        """One job: think, then score."""
-        asked = self._question(name, ids, text, max(map(len, continuations), default=1))
+        """One job: think, then score. Ids that do not begin as texts do are cut from the middle of one."""
+        bos = len(self.alphabet.bos_ids)
+        opens = tuple(ids[:bos]) == self.alphabet.bos_ids
+        within = ids[bos:] if opens and len(ids) > bos else ids  # the session puts them before what the strategy puts first
+        asked = self._question(name, within, text, max(map(len, continuations), default=1))
         texts: tuple[Text, ...] = tuple((Piece(Tokens(tuple(said)), "answer", True),) for said in continuations)
         seed = derive(self.spec.seed, "ask", repr(asked.text))  # of the context alone: choices are told the same thoughts
         job = self._job(name, asked, lambda: self.strategy.score(asked, texts), _text_alone, seed)
-        return replace(job, rows=max(job.rows, len(texts)))
+        return replace(job, rows=max(job.rows, len(texts)), opens=opens)
 
     # What both share
 
@@ -154,7 +159,7 @@ class Asker:
         return Question(name, Tokens(tuple(ids), text or None), cap_tokens, self.thought_tokens)
 
     def _context_ids(self, context: str) -> tuple[int, ...]:
-        return tuple(self.alphabet.encode(context).tolist()) or (self.alphabet.end_id,)
+        return tuple(self.alphabet.encode(context).tolist()) or (self.alphabet.prefix_id,)
 
     def _reserve(self, question: Question) -> int:
         """Text tokens that thinking may take, beside prompt and answer; at most half of the context."""

@@ -24,7 +24,7 @@ from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
 from harness.problem import ACCESS, ROLES, Text
 from harness.rows import Feed, Manner
 from harness.sampling import UNSCORED, likelihood
-from harness.stream import cropped, encode
+from harness.stream import cropped, encode, opened
 from harness.wants import Likelihood, OutOfBudget, Row, Step
 from harness.writers import Writers
 
@@ -151,8 +151,9 @@ class Session:
     def _start(self, fiber: Fiber, want: wants.Start) -> Any:
         row = self._decoder.new_row(fiber.live.account)
         self._decoder.verifies[row] = want.verifies
-        most = fiber.live.job.crop_tokens
-        text = want.text if most is None else cropped(want.text, self._alphabet, most)
+        job = fiber.live.job
+        text = opened(want.text, self._alphabet) if job.opens else want.text
+        text = text if job.crop_tokens is None else cropped(text, self._alphabet, job.crop_tokens)
         return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), text))
 
     def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:

@@ -85,6 +85,14 @@ def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) 
     return places
 
 
+def opened(text: Text, alphabet: Alphabet) -> Text:
+    """The text behind what a model's own tokenizer puts before texts; one that begins so already is as it was."""
+    bos = alphabet.bos_ids
+    if not bos or tuple(encode([text[:1]], alphabet).ids[: len(bos)].tolist()) == bos:
+        return text
+    return (Piece(Tokens(bos), "prompt"), *text)
+
+
 def cropped(text: Text, alphabet: Alphabet, tokens: int) -> Text:
     """The text's last ``tokens`` text tokens, with the inserted ones among them."""
     stream = encode([text], alphabet)

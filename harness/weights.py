@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.meter import Price, gpt2_price
-from harness.pretrained import check_rows, local_path, told_in_a_line
+from harness.pretrained import GPT2, check_rows, local_path, told_in_a_line
 from harness.seeds import derive
 from harness.spec import DIRECT_BASELINE, ModelSpec, RunSpec
 from harness.strategy import Strategy
 
 INIT_STD = 0.02  # GPT-2's
-GPT2 = "gpt2"  # the model type that is taught here
 
 
 def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
