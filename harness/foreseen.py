@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.alphabet import Alphabet
 from harness.documents import rolling_windows
 from harness.examination import asked_problems, gold_text
+from harness.inquiries import asked_inquiries
 from harness.inquiry_costs import request_costs
 from harness.meter import Price
 from harness.problem import Problem
@@ -47,7 +48,7 @@ def costs_of(spec: RunSpec, alphabet: Alphabet) -> Costs:
         weights = np.ones(len(parts))
     elif spec.task.kind == "requests":
         parts = request_costs(spec, alphabet)
-        weights = np.ones(len(parts))
+        weights = np.array([inquiry.weight for inquiry in asked_inquiries(spec)])
     else:
         problems = asked_problems(spec)
         counted = [p for p in problems if p.weight > 0] or problems

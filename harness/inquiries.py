@@ -22,7 +22,7 @@ from harness.problem import Answer, Question, Tokens
 from harness.requests import Asker
 from harness.spec import RunSpec
 from harness.stream import encode
-from harness.summary import mean_of
+from harness.summary import is_mean
 from harness.task import Inquiry
 from harness.wants import Judge, Likelihood
 
@@ -132,7 +132,7 @@ class _Desk:
             "metrics": {name: plain(value) for name, value in marks.values.items()},
             "responses": plain(responses),
             "difficulty": 0,
-            "weight": 0.0 if score is None else 1.0,
+            "weight": 0.0 if score is None else inquiry.weight,
             **joined_json(outcomes, stop=_stop(said)),
             "nats": nats,
             "targets": targets,
@@ -227,6 +227,6 @@ def totals_of(spec: RunSpec, lines: Sequence[Line]) -> dict[str, Line]:
     responses = [[[_restored(one) for one in request] for request in line["responses"]] for line in lines]
     found = {}
     for name, made in spec.task.totals(asked_inquiries(spec), responses).items():
-        is_mean = made.aggregation == "mean" and mean_of(lines, name) == made.value
-        found[name] = asdict(made) | {"aggregation": "mean" if is_mean else f"theirs: {made.aggregation}"}
+        how = made.aggregation if is_mean(lines, name, asdict(made)) else f"theirs: {made.aggregation}"
+        found[name] = asdict(made) | {"aggregation": how}
     return found

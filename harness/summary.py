@@ -16,6 +16,7 @@ from harness.stats import Estimate, ratio, share
 
 Line = dict[str, Any]
 WEIGHTED_SUBSETS = 50  # of a problem's candidates; errors average out over problems
+MEAN, TASKS_MEAN = MEANS = ("mean", "mean of tasks")  # how a metric of a task's own may be put together of its values
 LEAST_WEIGHT = 1e-300  # a vote that weighs nothing is still one
 
 
@@ -63,9 +64,9 @@ def _of_requests(lines: Sequence[Line], counted: Sequence[Line], outputs: int, t
     else:
         known = [x for x in counted if x["nats"] is not None]
         other = theirs.get(scored, {})
-        is_mean = other.get("aggregation") == "mean"
-        estimate = _share_of(counted) if is_mean else Estimate(other.get("value"), None, None)
-        found = {"accuracy": _metric(estimate, len(counted), floor(counted) if is_mean else None)}
+        a_mean = other.get("aggregation", MEAN) in MEANS  # the scores' own, where their task has none over all of it
+        estimate = _share_of(counted) if a_mean else Estimate(other.get("value"), None, None)
+        found = {"accuracy": _metric(estimate, len(counted), floor(counted) if a_mean else None)}
         found |= {"answer_nats_per_token": _metric(_nats(known), len(known), math.log(outputs))} if known else {}
     return found | {name: _their_metric(lines, name, one) for name, one in theirs.items()}
 
@@ -76,22 +77,39 @@ def _share_of(counted: Sequence[Line]) -> Estimate:
 
 def _their_metric(lines: Sequence[Line], name: str, theirs: Line) -> Line:
     """A metric of the task's own: a mean with an interval, or its value as it is."""
-    values = [x["metrics"][name] for x in lines if name in x["metrics"]]
+    values, weights = _values(lines, name)
     estimate = Estimate(theirs["value"], None, None)
-    if theirs["aggregation"] == "mean":
-        shares = all(0 <= value <= 1 for value in values)
-        ones = [1.0] * len(values)
-        around = share(values, ones) if shares else ratio(values, ones, ones)
-        estimate = Estimate(mean_of(lines, name), around.low, around.high)
+    if theirs["aggregation"] in MEANS:
+        ones = weights if theirs["aggregation"] == TASKS_MEAN else [1.0] * len(values)
+        around = share(values, ones) if all(0 <= value <= 1 for value in values) else ratio(values, ones, ones)
+        kept = theirs["value"] if is_mean(lines, name, theirs) else around.value if ones is weights else mean_of(lines, name)
+        estimate = Estimate(kept, around.low, around.high)
     return _metric(estimate, len(values), None) | {key: theirs[key] for key in ("aggregation", "higher_is_better")}
+
+
+def _values(lines: Sequence[Line], name: str) -> tuple[list[Any], list[float]]:
+    """A metric's values, and their inquiries' weights; of NAME/METRIC over the inquiries NAME/.. alone."""
+    part, _, metric = name.rpartition("/")
+    mine = [x for x in lines if metric in x["metrics"] and x["id"].startswith(f"{part}/" if part else "")]
+    return [x["metrics"][metric] for x in mine], [x["weight"] or 1.0 for x in mine]
 
 
 def mean_of(lines: Sequence[Line], name: str) -> float | None:
     """The plain mean of a task's own metric, summed as lm-eval sums it; None where some value is no number."""
-    values = [x["metrics"][name] for x in lines if name in x["metrics"]]
+    values, _ = _values(lines, name)
     if not values or not all(isinstance(value, (int, float)) for value in values):
         return None
     return float(sum(values) / len(values))
+
+
+def is_mean(lines: Sequence[Line], name: str, made: Line) -> bool:
+    """Whether a total is the mean of the lines that it says it is: of tasks up to rounding, since their means were rounded."""
+    plain = mean_of(lines, name)
+    if plain is None or made["value"] is None or made["aggregation"] not in MEANS:
+        return False
+    values, weights = _values(lines, name)
+    weighted = math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(weights)
+    return plain == made["value"] if made["aggregation"] == MEAN else math.isclose(weighted, made["value"], rel_tol=1e-9)
 
 
 def _nats(lines: Sequence[Line]) -> Estimate:

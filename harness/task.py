@@ -32,7 +32,7 @@ class Inquiry:
     requests: in lm-eval's shape, see `harness.bridged`. shown: the question as people read it, None for a text that is scored
     whole; key: the right answer, where there is one; constant: what an answer that is always the same would have to be (the key,
     or the number of the right choice). gold: the number of the request whose likelihood is the key's, or the whole text's;
-    size_bytes: of a text that is scored whole.
+    size_bytes: of a text that is scored whole. weight: what its score counts for beside others'.
     """
 
     id: str
@@ -42,6 +42,7 @@ class Inquiry:
     constant: str
     gold: int | None = None
     size_bytes: int | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class Marks:
 
 @dataclass(frozen=True, kw_only=True)
 class Total:
-    """A metric over all documents, as its task works it out. aggregation: "mean", or the name of something else."""
+    """A metric over all documents, as its task works it out. aggregation: "mean", "mean of tasks" (by the inquiries' weights), or
+    the name of something else."""
 
     value: float | None
     aggregation: str
@@ -126,7 +128,7 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} makes no requests")
 
     def totals(self, inquiries: Sequence[Inquiry], responses: Sequence[Responses]) -> Mapping[str, Total]:
-        """All metrics over all documents, by their names (kind "requests")."""
+        """All metrics over all documents, by their names; NAME/METRIC is of the inquiries NAME/.. alone (kind "requests")."""
         raise NotImplementedError(f"{type(self).__name__} makes no requests")
 
     def generation(self, given: Mapping[str, Any], *, cap_tokens: int) -> Mapping[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from harness.problem import END, Key, Problem, Question
 from harness.task import Inquiry, Split
-from tasks._epochs import endless
 from tasks._splits import SHARES, content_hash
 
 GENERATE, LIKELIHOOD, CHOICE, ROLLING = "generate_until", "loglikelihood", "multiple_choice", "loglikelihood_rolling"
@@ -194,13 +193,9 @@ class Documents:
 
     # As lessons
 
-    def lessons(self, split: Split, *, seed: int, start: int, count: int, lines: bool) -> list[Problem]:
-        """Documents as problems, without worked examples: what stands before the answer, and the answer as lm-eval has it."""
-        docs = self.of(split)
-        places = endless(len(docs), seed, start, count) if split == "train" else range(len(docs))[start : start + count]
-        return [self._lesson(docs[at], split, at, lines) for at in places]
-
-    def _lesson(self, doc: Document, split: Split, number: int, lines: bool) -> Problem:
+    def lesson_problem(self, split: Split, number: int, lines: bool) -> Problem:
+        """A document as a problem, without worked examples: what stands before the answer, and the answer as lm-eval has it."""
+        doc = self.of(split)[number]
         context, answer = self.lesson(doc, number)
         worked = self.worked(doc)
         answer_cap, lines_cap = (len(text.encode()) + 1 for text in (answer, "\n".join(worked)))

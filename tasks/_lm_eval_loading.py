@@ -19,14 +19,17 @@ from typing import Any
 NAMED = rb"""^\s*(?:-\s*)?\{?["']?(?:task|group|tag)["']?\s*:\s*["']?%s["']?\s*(?:[,}#].*)?$"""
 
 
-def load(name: str, include_path: str | None, metadata: str) -> Any:
-    """lm-eval's task of a name, or of GROUP/NAME; ValueError in one line for what a user can mend."""
+def load(name: str, include_path: str | None, metadata: str) -> tuple[dict[str, Any], Any]:
+    """lm-eval's tasks by name, and their group: of a task, of GROUP/NAME (one task, no group), of a group or a tag (no group).
+
+    ValueError in one line for what a user can mend.
+    """
     if not name:
         raise ValueError(
             "task.task: name a task of lm-eval (`lm_eval ls tasks` lists all), such as --task lm_eval:arithmetic_2da"
         )
     folders, facts = _folders(include_path), _facts(metadata)
-    with _quiet():
+    with quiet():
         for stock in (False, True):
             found = _from(name, folders, facts, whole=stock)
             if found is not None:
@@ -56,8 +59,8 @@ def _facts(metadata: str) -> dict[str, Any]:
     return facts
 
 
-def _from(name: str, folders: Sequence[str], facts: dict[str, Any], *, whole: bool) -> Any:
-    """The task from a part of the index, or from all of it; None where the part does not do."""
+def _from(name: str, folders: Sequence[str], facts: dict[str, Any], *, whole: bool) -> tuple[dict[str, Any], Any] | None:
+    """See `load`: from a part of the index, or from all of it; None where the part does not do."""
     from lm_eval.tasks import TaskManager
 
     top, _, member = name.partition("/")
@@ -74,19 +77,30 @@ def _from(name: str, folders: Sequence[str], facts: dict[str, Any], *, whole: bo
             return None
         raise ValueError(_unknown(top, manager.all_tasks))
     try:
-        found = dict(manager.load([top])["tasks"])
+        loaded = manager.load([top])
     except Exception as error:  # of whatever library reads the data
         if not whole:
             return None
         words = str(error).strip().split("\n")[0]
         what = f"{type(error).__name__}: {words}"
         raise ValueError(f"task.task: lm-eval cannot load {name!r} ({what}); is its data here?") from None
-    if len(found) == 1 and not member:
-        return next(iter(found.values()))
-    if member not in found:
+    found = dict(loaded["tasks"])
+    if member and member not in found:
         legal = ", ".join(f"{top}/{one}" for one in sorted(found)[:20]) + (", .." if len(found) > 20 else "")
-        raise ValueError(f"task.task: {top} is a group of {len(found)} tasks, of which one can be asked; legal: {legal}")
-    return found[member]
+        raise ValueError(f"task.task: {top} has no task {member!r}; legal: {legal}, or {top} for all {len(found)} of them")
+    if member or len(found) == 1:
+        return {member or next(iter(found)): found[member or next(iter(found))]}, None
+    if not whole and _tagged(manager, top):
+        return None
+    return found, loaded["groups"].get(top)
+
+
+def _tagged(manager: Any, name: str) -> bool:
+    """Whether a name is a tag, or a group with one in it: tasks anywhere in the library may wear it."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    return entry.kind.name == "TAG" or any(_tagged(manager, one) for one in _listed(entry))
 
 
 def _missing(manager: Any, name: str) -> list[str]:
@@ -94,10 +108,15 @@ def _missing(manager: Any, name: str) -> list[str]:
     entry = manager.task_index.get(name)
     if entry is None:
         return [name]
+    return [one for one in _listed(entry) if one not in manager.task_index]
+
+
+def _listed(entry: Any) -> list[str]:
+    """The names that a group's entry lists."""
     listed = (entry.cfg or {}).get("task")
     members = listed if isinstance(listed, list) else []
     named = [one if isinstance(one, str) else one.get("task", one.get("group")) for one in members]
-    return [one for one in named if isinstance(one, str) and one not in manager.task_index]
+    return [one for one in named if isinstance(one, str)]
 
 
 def _files_naming(names: Sequence[str]) -> Iterator[Path]:
@@ -119,7 +138,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' warnings and progress bars."""
     import datasets
 

@@ -96,11 +96,15 @@ class Scores:
             )
         return score if math.isfinite(score) else 0.0
 
-    def totals(self, inquiries: Sequence[Inquiry], responses: Sequence[Responses]) -> dict[str, Total]:
-        """Of all documents, in lm-eval's order and by its names."""
-        gathered: dict[tuple[str, str], list[Any]] = {}
+    def gathered(self, inquiries: Sequence[Inquiry], responses: Sequence[Responses]) -> dict[tuple[str, str], list[Any]]:
+        """By metric and filter, its values of all documents in lm-eval's order."""
+        found: dict[tuple[str, str], list[Any]] = {}
         for _, metric, name, value in self._values(inquiries, responses):
-            gathered.setdefault((metric, name), []).append(value)
+            found.setdefault((metric, name), []).append(value)
+        return found
+
+    def totals(self, gathered: Mapping[tuple[str, str], list[Any]]) -> dict[str, Total]:
+        """What they come to, by lm-eval's names."""
         higher = self.theirs.higher_is_better()
         return {
             f"{metric},{name}": Total(

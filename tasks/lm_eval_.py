@@ -1,4 +1,4 @@
-"""Any task of lm-eval, asked under our budgets and scored by its own metrics.
+"""Any task or group of lm-eval, asked under our budgets and scored by its own metrics.
 
 Documents, loading and scores are in the files beside it. The library is imported where it is first needed, and the
 underscore keeps this file from standing in its place. Knows nothing of models.
@@ -6,8 +6,6 @@ underscore keeps this file from standing in its place. Knows nothing of models.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,27 +15,29 @@ from harness.problem import Document, Problem
 from harness.task import THOUGHT_TOKENS, Inquiry, Marks, Responses, Split, Task, Taught, Total, setting
 
 if TYPE_CHECKING:
-    from tasks._lm_eval_documents import Chat, Documents
-    from tasks._lm_eval_scores import Scores
+    from tasks._lm_eval_documents import Chat
+    from tasks._lm_eval_members import Member, Members
+
 
 HASHED_PROMPTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class LmEval(Task):
-    """A task of lm-eval: `--task lm_eval:NAME,num_fewshot=5,limit=100`; its prompts, filters and metrics as they are.
+    """A task or group of lm-eval: `--task lm_eval:NAME,num_fewshot=5,limit=100`; prompts, filters and metrics as they are.
 
     Metrics are recorded by lm-eval's names and, for the same responses, to the last digit its numbers. What is compared (as
     "accuracy") is the first metric that is a mean of which more is better, unless ``score`` names another; votes count answers
     as its filter reads them. Documents are split as `_lm_eval_documents` says; where some are for training, strategies are taught
-    on them (prompt without worked examples, delimiter, target).
+    on them (prompt without worked examples, delimiter, target). Of a group, or of all tasks that wear a tag, documents
+    are asked in turn; what is compared is their mean, or the tasks' mean where the group says that each of them counts alike.
     """
 
     kind: ClassVar[Any] = "requests"
     argument: ClassVar[str] = "task"
     source: ClassVar[str] = "lm-evaluation-harness, EleutherAI"
 
-    task: str = setting("", doc="lm-eval's name of the task; GROUP/NAME for one of a group")
+    task: str = setting("", doc="lm-eval's name of a task, a group or a tag; GROUP/NAME for one task of a group")
     include_path: str | None = setting(None, doc="folders with YAML files of tasks; a name found there needs no other index")
     metadata: str = setting("", doc="facts that a task's own loader asks for, an object in JSON")
     num_fewshot: int | None = setting(None, when="ask", doc="worked examples in a prompt; none: the task's own", low=0, high=1000)
@@ -60,29 +60,27 @@ class LmEval(Task):
     @property
     def taught_as(self) -> Taught:
         """Documents where whole texts are scored."""
-        return "documents" if _documents(self).output_type == "loglikelihood_rolling" else "questions"
+        return "documents" if _members(self).whole_texts else "questions"
 
     def problems(self, split: Split, *, seed: int, start: int, count: int, lines: bool = True) -> Sequence[Problem]:
         """See Task.problems. ValueError where lm-eval's task has no documents for a split."""
-        return _documents(self).lessons(split, seed=seed, start=start, count=count, lines=lines)
+        return _members(self).lessons(split, seed=seed, start=start, count=count, lines=lines)
 
     def documents(self, split: Split) -> Sequence[Document]:
         """Texts that are scored whole."""
-        theirs = _documents(self)
-        asked = [theirs.requests(doc, at, 0)[0] for at, doc in enumerate(theirs.of(split))]
-        return [Document(f"{split}-{at}", one.args[0]) for at, one in enumerate(asked) if one.args[0].strip()]
+        return _members(self).texts(split)
 
     def inquiries(self, split: Split, *, count: int) -> Sequence[Inquiry]:
-        """See Task.inquiries; ``limit`` is of the test documents."""
-        return _inquiries(self, split, min(count, _documents(self).most(self.limit)) if split == "test" else count)
+        """See Task.inquiries; ``limit`` is of each task's test documents."""
+        return _inquiries(self, split, count)
 
     def marks(self, inquiry: Inquiry, responses: Responses) -> Marks:
         """See Task.marks."""
-        return _scores(self).marks(inquiry, responses)
+        return _members(self).marks(inquiry, responses)
 
     def totals(self, inquiries: Sequence[Inquiry], responses: Sequence[Responses]) -> Mapping[str, Total]:
         """See Task.totals: what lm-eval's evaluator does with the same responses."""
-        return _scores(self).totals(inquiries, responses)
+        return _members(self).totals(inquiries, responses)
 
     def generation(self, given: Mapping[str, Any], *, cap_tokens: int) -> Mapping[str, Any]:
         """See Task.generation: normalised as lm-eval's own models do it."""
@@ -91,53 +89,46 @@ class LmEval(Task):
         return dict(normalize_gen_kwargs(dict(given), cap_tokens))
 
     def canonical(self, answer: str) -> str:
-        """What the scored metric's filter reads in an answer."""
-        first = _inquiries(self, "test", 1)[0].requests[0]
-        return _scores(self).canonical(first, answer) if first.request_type == "generate_until" else answer.strip()
+        """What the scored metric's filter reads in an answer; a group's first task's."""
+        return _members(self).canonical(answer)
 
     def grade(self, problem: Problem, answer: str | None) -> float:
         """Of a lesson's problem: the score that is compared, where answers are said; else 1.0 for the key."""
-        documents = _documents(self)
-        if answer is None or documents.output_type != "generate_until":
+        inquiry = None if answer is None else _members(self).inquiry_of(problem)
+        if inquiry is None:
             return super().grade(problem, answer)
-        split, _, number = problem.question.id.rpartition("-")
-        inquiry = documents.inquiry(split, int(number))  # type: ignore[arg-type]
         return self.marks(inquiry, [[answer] * (request.repeats or 1) for request in inquiry.requests]).score or 0.0
 
     def provenance(self) -> Mapping[str, Any]:
         """Versions, numbers of documents, and hashes of the test documents and of their first prompts."""
-        from importlib.metadata import version
-
-        documents = _documents(self)
-        prompts = [[request.args for request in one.requests] for one in self.inquiries("test", count=HASHED_PROMPTS)]
-        counts = {name: len(getattr(documents, name)) for name in ("train", "value", "validation", "test")}
-        return {
-            "lm_eval": version("lm_eval"), "task": documents.theirs.task_name, "task_version": documents.theirs.VERSION,
-            "output_type": documents.output_type, "num_fewshot": documents.shots, "documents": counts,
-            "documents_sha256": _hash(documents.test), "prompts_sha256": _hash(prompts), "prompts_hashed": len(prompts),
-            "scored": _scores(self).scored,
-        }  # fmt: skip
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+        return _members(self).facts(self.task, self.inquiries("test", count=HASHED_PROMPTS))
 
 
 @lru_cache(maxsize=4)
-def _documents(task: LmEval) -> Documents:
-    """lm-eval's task, loaded once for the same settings."""
-    from tasks._lm_eval_documents import Documents
+def _members(task: LmEval) -> Members:
+    """lm-eval's tasks, loaded once for the same settings."""
     from tasks._lm_eval_loading import load
+    from tasks._lm_eval_members import Members
 
-    theirs = load(task.task, task.include_path, task.metadata)
+    tasks, group = load(task.task, task.include_path, task.metadata)
+    lone = len(tasks) == 1
+    return Members([_member(task, "" if lone else name, theirs) for name, theirs in tasks.items()], group)
+
+
+def _member(task: LmEval, name: str, theirs: Any) -> Member:
+    from tasks._lm_eval_documents import Documents
+    from tasks._lm_eval_members import Member
+    from tasks._lm_eval_scores import Scores
+
     if getattr(theirs, "UNSAFE_CODE", False) and not task.unsafe_code:
         raise ValueError(f"task.unsafe_code: {task.task} runs code that models write; --set task.unsafe_code=true allows it")
     if getattr(theirs, "MULTIMODAL", False):
         raise ValueError(f"task.task: {task.task} asks about pictures or sounds; only tasks in text can be asked here")
     chat = _chat(task.chat_template, task.system_instruction, task.fewshot_as_multiturn)
-    return Documents(
+    documents = Documents(
         theirs, shots=task.num_fewshot, shot_seed=task.fewshot_seed, held_out=task.held_out, steps=task.steps, chat=chat
     )
+    return Member(name, documents, Scores(theirs, task.score))
 
 
 @lru_cache(maxsize=4)
@@ -151,13 +142,6 @@ def _chat(model: str | None, system: str, multiturn: bool) -> Chat:
     return Chat(ChatTemplate(tokenizer_of(model), key="task.chat_template", path=model), system or None, multiturn=multiturn)
 
 
-@lru_cache(maxsize=4)
-def _scores(task: LmEval) -> Scores:
-    from tasks._lm_eval_scores import Scores
-
-    return Scores(_documents(task).theirs, task.score)
-
-
 @lru_cache(maxsize=8)
 def _inquiries(task: LmEval, split: Split, count: int) -> tuple[Inquiry, ...]:
-    return tuple(_documents(task).inquiries(split, count))
+    return tuple(_members(task).inquiries(split, count=count, limit=task.limit or 0))
