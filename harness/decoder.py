@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.accounts import Accounts
 from harness.backbone import Backbone
-from harness.bounds import bounds_of
+from harness.bounds import bounds_of, rows_of
 from harness.cells import Layout, lay, make_cells, named
 from harness.live_rows import LiveRows
 from harness.meter import ANSWER, PREFILL, SCORE, THINK, VERIFY, Bill
@@ -239,3 +239,9 @@ def cells_per_token(strategy: Strategy) -> int:
     """The most cells that a text token becomes."""
     one = np.zeros(1, dtype=np.int64)
     return max(len(strategy.weave(one, one + i, one).source) for i in range(len(ROLES)))
+
+
+def suiting_rows(backbone: Backbone) -> int:
+    """How many rows of a model suit its device side by side."""
+    cells = backbone.context_tokens * cells_per_token(backbone.strategy)
+    return rows_of(backbone.device, cells=cells, bytes_per_cell=backbone.new_slots().bytes_per_cell)

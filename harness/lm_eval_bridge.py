@@ -21,9 +21,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
 from harness.asked_model import Asked, load
-from harness.bounds import CPU
 from harness.bridged import Costs, Work, draws, going_of, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
+from harness.decoder import suiting_rows
 from harness.locks import alone
 from harness.requests import Asker
 from harness.responses import Response, Responses
@@ -83,7 +83,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         )
         ours = self.asked.results
         self._pretrained, self._threads = str(pretrained), threads or (self.asked.spec.threads if ours else None)
-        self._rows = _rows(batch_size, max_batch_size)
+        self._rows = _rows(batch_size, max_batch_size, suiting=suiting_rows(self.asked.backbone))
         self._asker = Asker(self.asked.spec, self.asked.backbone, thought_tokens=self.asked.thought_tokens)
         self._max_gen_toks = max_gen_toks or self._asker.cap_tokens
         self._results, self._facts, self._costs = ours or Path(results), self.asked.facts(), Costs()
@@ -108,7 +108,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     @property
     def batch_size(self) -> int:
         """About how many rows are decoded side by side; it changes no answer."""
-        return self._rows or CPU.rows
+        return self._rows
 
     @property
     def eot_token_id(self) -> int:
@@ -267,11 +267,11 @@ def _device(name: str | None) -> str:
     return "cpu" if name is None or (name.startswith("cuda") and not torch.cuda.is_available()) else name
 
 
-def _rows(batch_size: int | str | None, most: int | None) -> int | None:
-    """Rows side by side, from lm-eval's forms: 8, "8", "auto", "auto:N"; None: as many as suit."""
+def _rows(batch_size: int | str | None, most: int | None, *, suiting: int) -> int:
+    """Rows side by side, from lm-eval's forms: 8, "8", "auto", "auto:N". suiting: as many as suit model and device."""
     text = str(batch_size if batch_size is not None else "auto")
     if text.startswith("auto"):
-        return min(CPU.rows, int(most)) if most else None
+        return min(suiting, int(most or suiting))
     rows = int(text) if text.isdigit() else 0
     if rows < 1:
         raise ValueError(f"batch_size: expected a whole number from 1, auto or auto:N, got {batch_size!r}")

@@ -17,8 +17,7 @@ from harness import search_wants, wants
 from harness.admission import Admission
 from harness.backbone import Backbone
 from harness.beams import Beams
-from harness.bounds import rows_of
-from harness.decoder import Decoder, cells_per_token
+from harness.decoder import Decoder, suiting_rows
 from harness.instant import Instant
 from harness.jobs import Fiber, Job, Live, Outcome, Turn, Waiting
 from harness.problem import ACCESS, ROLES, Text
@@ -54,9 +53,7 @@ class Session:
         bounded = max_kv_bytes is not None
         self._decoder = Decoder(backbone, reference_layers=reference, bounded=bounded, keep_states=keep_states, traced=traced)
         each = self._decoder.slots.bytes_per_cell
-        cells = backbone.context_tokens * cells_per_token(backbone.strategy)
-        rows = rows or rows_of(backbone.device, cells=cells, bytes_per_cell=each)
-        self._admission = Admission(rows=rows, max_kv_bytes=max_kv_bytes, bytes_per_cell=each)
+        self._admission = Admission(rows=rows or suiting_rows(backbone), max_kv_bytes=max_kv_bytes, bytes_per_cell=each)
         self._context = backbone.context_tokens
         self._turn = Turn()
         self._finished: list[Outcome] = []

@@ -11,8 +11,7 @@ from itertools import pairwise
 import pytest
 from lm_eval_support import FAST, NEUTRAL, WAYS, asking, model, rolled, run_of, said, scored, squares
 
-from harness import storage
-from harness.bounds import CPU
+from harness import bounds, storage
 from harness.export import export_run
 from harness.lm_eval_bridge import ThinkingLM, _rows
 from harness.problem import Question
@@ -302,9 +301,12 @@ def test_arguments_of_generation_that_would_have_no_effect_are_errors(folder_of)
         said(model(folder_of("direct")), "3*3?", repetition_penalty=1.3)
 
 
-def test_more_rows_than_a_cpu_takes_are_not_taken_for_a_bound_of_auto():
-    assert [_rows("auto", most) for most in (None, 64, 1000)] == [None, 64, CPU.rows]
-    assert [_rows(8, None), _rows("200", 150), _rows("auto:4", None)] == [8, 150, None]
+def test_more_rows_than_suit_are_not_taken_for_a_bound_of_auto(folder_of, monkeypatch):
+    assert [_rows("auto", most, suiting=100) for most in (None, 64, 1000)] == [100, 64, 100]
+    assert [_rows(8, None, suiting=100), _rows("200", 150, suiting=100), _rows("auto:4", None, suiting=100)] == [8, 150, 100]
+    assert model(folder_of("direct"), max_batch_size=1000).batch_size == bounds.CPU.rows
+    monkeypatch.setattr(bounds, "physical_bytes", lambda: 1 << 12)  # whatever is asked for, memory bounds it
+    assert model(folder_of("direct"), max_batch_size=1000).batch_size == bounds.FEWEST_ROWS
 
 
 def test_a_chat_template_that_is_not_there_is_an_error(folder_of):
