@@ -80,16 +80,18 @@ def _their_metric(lines: Sequence[Line], name: str, theirs: Line) -> Line:
     values, weights = _values(lines, name)
     estimate = Estimate(theirs["value"], None, None)
     if theirs["aggregation"] in MEANS:
-        ones = weights if theirs["aggregation"] == TASKS_MEAN else [1.0] * len(values)
-        around = share(values, ones) if all(0 <= value <= 1 for value in values) else ratio(values, ones, ones)
-        kept = theirs["value"] if is_mean(lines, name, theirs) else around.value if ones is weights else mean_of(lines, name)
-        estimate = Estimate(kept, around.low, around.high)
+        by_task = theirs["aggregation"] == TASKS_MEAN
+        weights = weights if by_task else [1.0] * len(values)
+        around = share(values, weights) if all(0 <= value <= 1 for value in values) else ratio(values, weights, weights)
+        again = around.value if by_task else mean_of(lines, name)
+        estimate = Estimate(theirs["value"] if is_mean(lines, name, theirs) else again, around.low, around.high)
     return _metric(estimate, len(values), None) | {key: theirs[key] for key in ("aggregation", "higher_is_better")}
 
 
 def _values(lines: Sequence[Line], name: str) -> tuple[list[Any], list[float]]:
     """A metric's values, and their inquiries' weights; of NAME/METRIC over the inquiries NAME/.. alone."""
-    part, _, metric = name.rpartition("/")
+    whole = any(name in x["metrics"] for x in lines)
+    part, _, metric = ("", "", name) if whole else name.rpartition("/")
     mine = [x for x in lines if metric in x["metrics"] and x["id"].startswith(f"{part}/" if part else "")]
     return [x["metrics"][metric] for x in mine], [x["weight"] or 1.0 for x in mine]
 

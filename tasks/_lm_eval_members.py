@@ -109,7 +109,7 @@ class Members:
         sizes: dict[str, int] = {}
         for name, mine in asked.items():
             gathered = self._of[name].scores.gathered([inquiries[at] for at in mine], [responses[at] for at in mine])
-            found[name], sizes[name] = self._of[name].scores.totals(gathered), max(map(len, gathered.values()))
+            found[name], sizes[name] = self._of[name].scores.totals(gathered), max(map(len, gathered.values()), default=0)
         if list(found) == [""]:
             return found[""]
         totals = {f"{name}/{metric}": total for name, by in found.items() for metric, total in by.items()}
