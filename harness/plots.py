@@ -6,6 +6,7 @@ results/plots/SUITE/NAME-BUDGET-flops.svg and .png, NAME-BUDGET-passes, NAME-lea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from harness.registry import short_name
 from harness.stats import t_interval
 from harness.worth import headline
 
+SAME_COST = 0.01  # a share of it: less is not seen on an axis
 AXES: dict[Currency, tuple[str, str]] = {
     "flops": ("flops", "FLOPs a problem when asked (mean)"),
     "serial passes": ("passes", "serial passes a problem when asked (mean)"),
@@ -82,11 +84,17 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
 
 
 def _front(curves: Curves, one: Measured) -> tuple[list[float], list[float]]:
-    """Points that no other beats in cost or score without losing in the other."""
+    """Points that no other beats in cost or score without losing in the other, by costs that the picture can tell apart."""
     times, found = SCALE[one.is_accuracy][1], {name: point_of(curves, name, 1.0)[:2] for _, name in curves.names}
     points = [Point(flops=cost, score=score, name=name) for name, (cost, score) in found.items()]
-    front = [found[name] for name in pareto(points, higher_is_better=one.is_accuracy)]
+    front = told_apart([found[name] for name in pareto(points, higher_is_better=one.is_accuracy)])
     return [cost for cost, _ in front], [score * times for _, score in front]
+
+
+def told_apart(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Costs and scores, cheapest first, without those that a better one stands upon: at a cost that looks the same."""
+    dearer = [cost for cost, _ in front[1:]] + [math.inf]
+    return [point for point, after in zip(front, dearer, strict=True) if after > point[0] * (1 + SAME_COST)]
 
 
 def log_axis(axes: Any, ticks: Sequence[float] | None = None) -> None:

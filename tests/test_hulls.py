@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.hulls import Hull, Point, hull, pareto
+from harness.plots import told_apart
 
 FLOPS = st.one_of(st.integers(0, 20).map(float), st.integers(0, 10**18).map(lambda sevenths: sevenths / 7))
 SCORES = st.one_of(st.integers(0, 10).map(lambda tenth: tenth / 10), st.floats(-5, 5))
@@ -154,3 +155,9 @@ def test_a_dominated_point_and_the_order_change_nothing(points: list[Point], dat
     added = Point(flops=worse.flops + data.draw(FLOPS), score=worse.score - data.draw(st.floats(0, 1)), name="zz")
     assert hull(data.draw(st.permutations([*points, added])), higher_is_better=True) == found
     assert names(hull(mirrored(points), higher_is_better=False)) == names(found)
+
+
+def test_a_front_is_drawn_where_it_can_be_seen() -> None:
+    """A point that is cheaper by a hair than a far better one is not circled."""
+    assert told_apart([(1000, 0.2), (1000.5, 0.39), (1008, 0.4), (1100, 0.41)]) == [(1008, 0.4), (1100, 0.41)]
+    assert told_apart([(1.0, 0.2), (1.0, 0.2)]) == [(1.0, 0.2)] and told_apart([(1.0, 3.0)]) == [(1.0, 3.0)]

@@ -70,13 +70,14 @@ def test_what_ships_is_whole() -> None:
 
 
 HOPS, DIGITS = ("k_hop", {"task.elements": 8, "task.hops": "1-6"}), ("arithmetic", {"task.digits": "1-4"})
+NUMBERS: tuple[str, dict[str, Any]] = ("countdown", {})
 
 
 @pytest.mark.parametrize(
     ("strategy", "task", "least"),
     [
         ("direct", HOPS, 0.15), ("reasoning_tokens", HOPS, 0.1), ("chain_of_thought", HOPS, 0.95), ("direct", DIGITS, 0.25),
-        ("reasoning_tokens", DIGITS, 0.2),
+        ("reasoning_tokens", DIGITS, 0.2), ("direct", NUMBERS, 0.25), ("chain_of_thought", NUMBERS, 0.05),
     ],
 )  # fmt: skip
 def test_learners_of_the_reference_are_there(
