@@ -179,6 +179,10 @@ class Alphabet:
         """One text's ids."""
         return self.encode_many([text])[0]
 
+    def opened(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """A text's ids behind `bos_ids`; as they are, if they begin so already."""
+        return ids if ids[: len(self.bos_ids)] == self.bos_ids else self.bos_ids + ids
+
     def without_specials(self, text: str) -> str:
         """A text that was said, without what its tokenizer calls special in it; ours have no such strings."""
         return text

@@ -29,27 +29,21 @@ def _parts(inquiry: Inquiry, alphabet: Alphabet, window_tokens: int) -> Iterator
     contexts: dict[str, list[str]] = {}
     for request in inquiry.requests:
         if request.request_type == GENERATE:
-            yield _behind(_opened(_ids(request.args[0], alphabet), alphabet), [len(_ids(inquiry.key or "", alphabet)) + 1])
+            yield _behind(alphabet.opened(_ids(request.args[0], alphabet)), [len(_ids(inquiry.key or "", alphabet)) + 1])
         elif request.request_type == LIKELIHOOD:
             contexts.setdefault(request.args[0], []).append(request.args[1])
         else:
             ids = _ids(request.args[0], alphabet)
-            for before, said in rolling_windows(ids, prefix_id=alphabet.prefix_id, window_tokens=window_tokens):
-                yield _behind(before, [len(said)])
+            for window, said in rolling_windows(ids, prefix_id=alphabet.prefix_id, window_tokens=window_tokens):
+                yield _behind(window, [len(said)])
     for context, continuations in contexts.items():
         before = _ids(context.rstrip(), alphabet)
         lengths = [max(len(_ids(context + said, alphabet)) - len(before), 1) for said in continuations]
-        yield _behind(_opened(before, alphabet), lengths)
+        yield _behind(alphabet.opened(before), lengths)
 
 
-def _ids(text: str, alphabet: Alphabet) -> list[int]:
-    return [int(i) for i in alphabet.encode(text)]
-
-
-def _opened(ids: list[int], alphabet: Alphabet) -> list[int]:
-    """A context's ids behind what texts begin with."""
-    bos = list(alphabet.bos_ids)
-    return ids if ids[: len(bos)] == bos else bos + ids
+def _ids(text: str, alphabet: Alphabet) -> tuple[int, ...]:
+    return tuple(alphabet.encode(text).tolist())
 
 
 def _behind(before: Sequence[Any], lengths: Sequence[int]) -> Cost:

@@ -130,10 +130,10 @@ class Asker:
         """Token ids of a context, begin of text included, and of continuations, as lm-eval cuts them: both are encoded together,
         the context's last blanks belong to the continuation; an empty context is `Alphabet.prefix_id`."""
         bare = context.rstrip()
-        blanks, bos = context[len(bare) :], self.alphabet.bos_ids
+        blanks = context[len(bare) :]
         ids = tuple(self.alphabet.encode(bare).tolist()) if bare else ()
         found = [tuple(self.alphabet.encode(bare + blanks + said).tolist())[len(ids) :] for said in continuations]
-        return (ids if ids[: len(bos)] == bos else bos + ids) or (self.alphabet.prefix_id,), found
+        return self.alphabet.opened(ids) or (self.alphabet.prefix_id,), found
 
     def rolling(self, name: str, text: str) -> list[Job]:
         """Jobs for disjoint windows of a text, each with as much context as fits."""

@@ -87,10 +87,10 @@ def _places(ids: IntArray, row: IntArray, alphabet: Alphabet, before: IntArray) 
 
 def opened(text: Text, alphabet: Alphabet) -> Text:
     """The text behind what a model's own tokenizer puts before texts; one that begins so already is as it was."""
-    bos = alphabet.bos_ids
-    if not bos or tuple(encode([text[:1]], alphabet).ids[: len(bos)].tolist()) == bos:
+    if not alphabet.bos_ids:
         return text
-    return (Piece(Tokens(bos), "prompt"), *text)
+    first = tuple(encode([text[:1]], alphabet).ids.tolist())
+    return text if alphabet.opened(first) == first else (Piece(Tokens(alphabet.bos_ids), "prompt"), *text)
 
 
 def cropped(text: Text, alphabet: Alphabet, tokens: int) -> Text:

@@ -83,7 +83,7 @@ def _their_metric(lines: Sequence[Line], name: str, theirs: Line) -> Line:
         by_task = theirs["aggregation"] == TASKS_MEAN
         weights = weights if by_task else [1.0] * len(values)
         around = share(values, weights) if all(0 <= value <= 1 for value in values) else ratio(values, weights, weights)
-        again = around.value if by_task else mean_of(lines, name)
+        again = around.value if by_task else _plain_mean(values)
         estimate = Estimate(theirs["value"] if is_mean(lines, name, theirs) else again, around.low, around.high)
     return _metric(estimate, len(values), None) | {key: theirs[key] for key in ("aggregation", "higher_is_better")}
 
@@ -96,9 +96,8 @@ def _values(lines: Sequence[Line], name: str) -> tuple[list[Any], list[float]]:
     return [x["metrics"][metric] for x in mine], [x["weight"] or 1.0 for x in mine]
 
 
-def mean_of(lines: Sequence[Line], name: str) -> float | None:
-    """The plain mean of a task's own metric, summed as lm-eval sums it; None where some value is no number."""
-    values, _ = _values(lines, name)
+def _plain_mean(values: Sequence[Any]) -> float | None:
+    """Summed as lm-eval sums it; None where some value is no number."""
     if not values or not all(isinstance(value, (int, float)) for value in values):
         return None
     return float(sum(values) / len(values))
@@ -106,12 +105,14 @@ def mean_of(lines: Sequence[Line], name: str) -> float | None:
 
 def is_mean(lines: Sequence[Line], name: str, made: Line) -> bool:
     """Whether a total is the mean of the lines that it says it is: of tasks up to rounding, since their means were rounded."""
-    plain = mean_of(lines, name)
-    if plain is None or made["value"] is None or made["aggregation"] not in MEANS:
+    if made["value"] is None or made["aggregation"] not in MEANS:
         return False
     values, weights = _values(lines, name)
+    plain = _plain_mean(values)
+    if plain is None or made["aggregation"] == MEAN:
+        return bool(plain == made["value"])
     weighted = math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(weights)
-    return plain == made["value"] if made["aggregation"] == MEAN else math.isclose(weighted, made["value"], rel_tol=1e-9)
+    return math.isclose(weighted, made["value"], rel_tol=1e-9)
 
 
 def _nats(lines: Sequence[Line]) -> Estimate:

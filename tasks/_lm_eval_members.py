@@ -54,6 +54,7 @@ class Members:
     def __init__(self, members: Sequence[Member], group: Any) -> None:
         self.all, self._group = tuple(members), group
         self._of = {member.name: member for member in members}
+        self._lesson_places: dict[Split, list[Place]] = {}  # dealt once: every update asks for some
         scored = {member.name: member.scores.scored for member in members}
         if len({one is None for one in scored.values()}) > 1:
             by = ", ".join(f"{name} by {one or 'nats'}" for name, one in scored.items())
@@ -136,15 +137,18 @@ class Members:
 
     def canonical(self, answer: str) -> str:
         """What the scored metric's filter reads in an answer; of several tasks the first one's."""
-        first = self.all[0]
-        request = first.documents.inquiries("test", 1)[0].requests[0]
-        return first.scores.canonical(request, answer) if request.request_type == GENERATE else answer.strip()
+        request = self._first_request
+        return self.all[0].scores.canonical(request, answer) if request.request_type == GENERATE else answer.strip()
+
+    @cached_property
+    def _first_request(self) -> Any:
+        return self.all[0].documents.inquiries("test", 1)[0].requests[0]
 
     # As lessons and as texts
 
     def lessons(self, split: Split, *, seed: int, start: int, count: int, lines: bool) -> list[Problem]:
         """Documents as problems, without worked examples."""
-        places = self._places(split)
+        places = self._lesson_places.get(split) or self._lesson_places.setdefault(split, self._places(split))
         numbers = endless(len(places), seed, start, count) if split == "train" else range(len(places))[start : start + count]
         return [self._lesson(split, *places[at], lines) for at in numbers]
 
