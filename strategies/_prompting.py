@@ -59,9 +59,9 @@ def in_one_go(settings: Settings, question: Question) -> Saying | None:
     style = templates()[settings.style]
     if len(style["stages"]) > 1:
         return None
-    cap = _thought_cap(settings, question) + _answer_cap(question)
+    cap = (_thought_cap(settings, question) if "joint" in style else 0) + _answer_cap(question)
     closes = (*style["stages"][0]["until"], *question.closes)
-    return Saying(cap, None, style["joint"], closes, question.cap_ends)
+    return Saying(cap, None, style.get("joint", ""), closes, question.cap_ends)
 
 
 def _thought_cap(settings: Settings, question: Question) -> int:

@@ -34,8 +34,8 @@ class ChainOfThought(Strategy):
     )  # fmt: skip
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"force_after": (0, 2, 4, 8, 16, 32, 64)}
 
-    style: Literal["trained", "few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"] = setting(
-        "trained", doc="trained to say lines, or prompted: examples (asked for the answer, or said in one go), two stages, .."
+    style: Literal["trained", "standard", "few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"] = setting(
+        "trained", doc="trained to say lines, or prompted: examples (of answers alone; worked; said in one go), two stages, .."
     )
     steps: Literal["gold", "none", "shuffled", "filler"] = setting(
         "gold", doc="taught lines: gold; none is direct; shuffled: their characters in disorder; filler: as many idle tokens"
@@ -47,7 +47,7 @@ class ChainOfThought(Strategy):
     cap_tokens: int | None = setting(None, when="ask", doc="most tokens of worked lines; none: the task's", low=1, high=65536)
     samples: int = setting(1, when="ask", doc="likelihoods: the mean probability over so many sampled lines", low=1, high=1024)
     temperature: float = setting(1.0, when="ask", doc="of those samples", low=0.0, high=10.0)
-    shots: int = setting(4, when="ask", doc="few_shot, one_go: worked examples of the train split", low=0, high=64)
+    shots: int = setting(4, when="ask", doc="standard, few_shot, one_go: examples of the train split", low=0, high=64)
     memory_tokens: int = setting(64, when="ask", doc="recall: most tokens of fetched examples", low=0, high=4096)
     between: int = setting(0, when="ask", doc="staged: dots between the steps", low=0, high=1024)
 

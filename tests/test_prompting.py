@@ -19,7 +19,7 @@ from harness.task import Task
 from harness.trace import FACTS
 
 BYTES = make_alphabet("bytes")
-STYLES = ["few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"]
+STYLES = ["standard", "few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,14 @@ def fed(outcome, *classes):
 
 
 QUESTION = TEST[1].question.text
+
+
+def test_standard_prompting_shows_answers_alone_and_thinks_nothing():
+    one = asked("standard", " 3.\n", shots=2)
+    shown = "".join(f"Q: Ann has {i} pears and {{two}} figs, train?\nA: The answer is {i + 2}.\n\n" for i in range(2))
+    assert fed(one, "prefill") == f"{shown}Q: {QUESTION}\nA: The answer is"
+    assert fed(one, "think") == "" and one.value.text == "3"
+    assert strategy("chain_of_thought", style="standard").needs() == {"prompt"}  # tasks without worked lines will do
 
 
 def test_few_shot_shows_worked_examples_of_the_train_split():
@@ -125,9 +133,9 @@ def test_one_go_says_lines_and_answer_in_one():
     assert asked("one_go", "1+2=3. So, 3.\n").value.text is None
 
 
-def searched(said, name, **fields):
-    """One riddle, by a search over one_go without examples, whose model says this."""
-    base = scripted(strategy("chain_of_thought", style="one_go", shots=0), said, alphabet=BYTES)
+def searched(said, name, style="one_go", **fields):
+    """One riddle, by a search over a style without examples, whose model says this."""
+    base = scripted(strategy("chain_of_thought", style=style, shots=0), said, alphabet=BYTES)
     how = strategy(name, base=base, **fields)
     job = Job("0", lambda: how.solve(TEST[1].question), oracle=oracle_of(TASK, TEST[1]), examples=lambda want: ())
     return ask(tiny(base, context=2048, alphabet=BYTES), [job])["0"].value
@@ -143,12 +151,16 @@ def test_a_tree_grows_through_the_lines_of_one_go():
 def test_a_beam_ends_where_one_go_ends():
     answer = searched("1+2=3. The answer is 3.\n", "beam_search", width=1)
     assert answer.text == "3" and answer.completion.pieces == ("1+2=3. The answer is 3.",)
+    answer = searched(" 3.\n", "beam_search", "standard", width=1)
+    assert answer.text == "3" and answer.completion.pieces == (" 3.",)
 
 
 @pytest.mark.parametrize("name", ["beam_search", "tree_of_thoughts", "dvts"])
-def test_a_search_that_branches_suits_one_go_alone(name):
-    strategy(name, base=strategy("chain_of_thought", style="one_go")).suits(TASK)
-    for style in set(STYLES) - {"one_go"}:
+def test_a_search_that_branches_suits_what_is_said_in_one_go(name):
+    one_go = {"one_go", "standard"}
+    for style in one_go:
+        strategy(name, base=strategy("chain_of_thought", style=style)).suits(TASK)
+    for style in set(STYLES) - one_go:
         with pytest.raises(ValueError, match="said in several goes and cannot be split"):
             strategy(name, base=strategy("chain_of_thought", style=style)).suits(TASK)
 
