@@ -1,7 +1,7 @@
 """Everything that a comparison writes beside its pictures, from records alone: tables in four forms, and all of it as one JSON.
 
-results/tables/NAME.md, .csv, .tex, .html and NAME.json; NAME-difficulty, -rankings, -worth, -questions, -spending, -searchers
-alike; NAME-rankings-timing, which holds seconds and so does not repeat. Knows tables; computes nothing.
+results/tables/NAME.md, .csv, .tex, .html and NAME.json; NAME-points, -difficulty, -rankings, -worth, -questions, -spending,
+-searchers alike; NAME-rankings-timing, which holds seconds and so does not repeat. Knows tables; computes nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import records, storage
 from harness.comparison import Measured, Row
+from harness.curves import PRIMARY
 from harness.line_stats import searchers, spending
 from harness.rankings import REPEATABLE, rankings
-from harness.tables import by_difficulty, frame, shown
+from harness.tables import by_difficulty, frame, points, shown
 from harness.tuning import Tuned
 from harness.tuning import table as tuning_table
 from harness.wording import sentences
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS = "rankings-timing"
+ONE_SEED = "Of a single seed, scores have intervals over its problems; they say nothing of other seeds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def tables_of(rows: Sequence[Row], every: Sequence[Measured], results: Path) -> 
     last = headline(every)
     found = [
         Table("", "Scores, differences to the comparator at equal cost, verdicts and ledgers", shown(rows), frame(rows)),
+        Table("points", "Every point that was asked, the cheapest first", points(every)),
         Table("difficulty", "Scores by difficulty, mean over seeds", by_difficulty(rows)),
         Table("rankings", "Rank, and lead over the comparator, when something else is equal", rankings(every)),
         Table("worth", "Training compute saved, and seeds that solved the task, at the headline budget", worth(rows, every)),
@@ -81,6 +84,8 @@ def write(
 ) -> list[Path]:
     """Write a block's tables below target, from records in results; plots: paths below target; notes: what the tables lack."""
     block, tables = every[0].block, tables_of(rows, every, results)
+    if len(every[0].curves[PRIMARY].seeds) == 1:
+        notes = [ONE_SEED, *notes]
     results_said = [*sentences(rows), *gain_sentences(rows, every)]
     files: dict[str, str] = {}
     for table in tables:

@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.hulls import Hull, Mixture, Point, hull
 from harness.records import Record
+from harness.stats import Estimate, t_interval
 from harness.suite import Arm
 
 Currency = Literal["flops", "serial passes", "tokens", "quadratic FLOPs", "non-embedding FLOPs", "seconds"]
@@ -68,6 +69,10 @@ class Curves:
         cost = mixture.applied({n: float(np.mean([by[s] for s in self.seeds])) for n, by in self._of(mixture, self.costs)})
         return At(mixture, scores, cost)
 
+    def score(self, name: str) -> Estimate:
+        """A point's, over seeds."""
+        return interval_of({s: self.scores[name][s] for s in self.seeds}, self.records[name])
+
     def rival(self, arm: int) -> int:
         """The place of the comparator that an arm is held against: its own, where one of the family is its twin alone."""
         return own_comparator(arm) if own_comparator(arm) in self.hulls else COMPARATOR
@@ -88,6 +93,17 @@ _FLOPS = {"flops": "total", "quadratic FLOPs": "quadratic", "non-embedding FLOPs
 def score_of(record: Record) -> float:
     """The score that is compared."""
     return float(next(record["metrics"][name]["value"] for name in SCORES if name in record["metrics"]))
+
+
+def interval_of(scores: Mapping[int, float], by: Mapping[int, Record]) -> Estimate:
+    """Of scores by seed: their mean with Student's interval; of a single seed with the interval over problems that its record
+    has, if there is one."""
+    found = t_interval(list(scores.values()))
+    if len(scores) == 1 and by:
+        metrics = by[next(iter(scores))]["metrics"]
+        facts = next(metrics[name] for name in SCORES if name in metrics)
+        return Estimate(found.value, facts["low"], facts["high"])
+    return found
 
 
 def cost_of(record: Record, currency: Currency) -> float:

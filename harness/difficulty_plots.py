@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.comparison import Measured
 from harness.curves import PRIMARY
-from harness.figures import figure_of, label_of, looks
+from harness.figures import figure_of, label_of, looks, mean_of
 from harness.registry import short_name
 
 SCALE = {True: ("right answers (%)", 100.0), False: ("nats a token, lower is better", 1.0)}
@@ -44,7 +44,7 @@ def lines(one: Measured, found: Scores) -> Any:
         axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor of the whole")
     levels = sorted({level for by in found.values() for level in by})
     axes.set_xticks(levels)
-    axes.set(xlabel=one.difficulty_name, ylabel=label_of(words, f"mean of {len(one.curves[PRIMARY].seeds)} seeds"))
+    axes.set(xlabel=one.difficulty_name, ylabel=label_of(words, mean_of(len(one.curves[PRIMARY].seeds))))
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure

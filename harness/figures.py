@@ -50,6 +50,11 @@ def label_of(words: str, tail: str) -> str:
     return f"{words}, {tail}" if len(words) + len(tail) < LONGEST_LABEL else f"{words},\n{tail}"
 
 
+def mean_of(seeds: int) -> str:
+    """What a score is the mean of."""
+    return "one seed" if seeds == 1 else f"mean of {seeds} seeds"
+
+
 def look_of(strategy: str, nth: int = 0) -> dict[str, str]:
     """Colour and marker of a strategy, by its place among all of them; nth: of several arms of it, by the marker's filling."""
     known = _known()

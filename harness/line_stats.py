@@ -68,14 +68,13 @@ def _rho(lines: Sequence[_Asked]) -> float | None:
 
 
 def searchers(one: Measured, results: Path) -> pd.DataFrame:
-    """A row a pair of ways to ask one checkpoint, one of them a search: by seed, problems that only one got right, and p."""
+    """A row a pair of ways to ask one checkpoint, if any is a search: by seed, problems that only one got right, and p."""
     import pandas as pd
 
     curves, rows = one.curves[PRIMARY], []
     right = {name: {s: _right(_lines(results, r)) for s, r in curves.records[name].items()} for name in _searched(one)}
     for a, b in combinations(right, 2):
-        learners = [curves.records[name][curves.seeds[0]]["learner"] for name in (a, b)]
-        if learners[0] == learners[1]:
+        if len({_weights(curves.records[name][curves.seeds[0]]) for name in (a, b)}) == 1:
             cells = {f"seed {seed}": _pair(right[a][seed], right[b][seed]) for seed in curves.seeds}
             facts = {"task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "first": a, "second": b}
             rows.append(facts | cells)
@@ -83,11 +82,16 @@ def searchers(one: Measured, results: Path) -> pd.DataFrame:
 
 
 def _searched(one: Measured) -> Iterator[str]:
-    """Points of learners that a search shares."""
+    """Points that ask what a search asks too."""
     curves = one.curves[PRIMARY]
     first = {name: curves.records[name][curves.seeds[0]] for _, name in curves.names}
-    searched = {r["learner"] for r in first.values() if r["search"] is not None}
-    yield from (name for name, r in first.items() if r["learner"] in searched)
+    searched = {_weights(r) for r in first.values() if r["search"] is not None}
+    yield from (name for name, r in first.items() if _weights(r) in searched)
+
+
+def _weights(record: Record) -> str:
+    """The checkpoint that was asked; untrained, learners of several strategies are one."""
+    return str(record["model"]["weights_sha256"])
 
 
 def _right(lines: Sequence[_Asked]) -> Mapping[str, bool]:

@@ -17,12 +17,12 @@ from harness import difficulty_plots, record_plots, storage
 from harness.comparison import Measured
 from harness.curves import COMPARATOR, Currency, Curves
 from harness.difficulty_plots import SCALE
-from harness.figures import REFERENCE, STYLE, figure_of, files_of, label_of, looks
+from harness.figures import REFERENCE, STYLE, figure_of, files_of, label_of, looks, mean_of
 from harness.hulls import Point, pareto
 from harness.registry import short_name
-from harness.stats import t_interval
 from harness.worth import headline
 
+INTERVAL = {False: "95% interval", True: "95% interval over problems"}  # of many seeds, of one
 SAME_COST = 0.01  # a share of it: less is not seen on an axis
 AXES: dict[Currency, tuple[str, str]] = {
     "flops": ("flops", "FLOPs a problem when asked (mean)"),
@@ -77,7 +77,7 @@ def _against_cost(one: Measured, curves: Curves, label: str) -> Any:
         axes.axhline(one.floor * times, color="0.6", linestyle=":", linewidth=1.2, label="floor")
     axes.set_xlim(min(costs) / 1.35, edge)
     log_axis(axes)
-    axes.set(xlabel=label, ylabel=label_of(words, f"mean of {len(curves.seeds)} seeds, 95% interval"))
+    axes.set(xlabel=label, ylabel=label_of(words, f"{mean_of(len(curves.seeds))}, {INTERVAL[len(curves.seeds) == 1]}"))
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
@@ -114,8 +114,8 @@ def _scaled(line: tuple[list[float], list[float]], times: float) -> tuple[list[f
 
 
 def point_of(curves: Curves, name: str, times: float) -> tuple[float, float, float, float]:
-    """Cost, score and its interval over seeds."""
-    found = t_interval([curves.scores[name][seed] for seed in curves.seeds])
+    """Cost, score and its interval."""
+    found = curves.score(name)
     middle = (found.value or 0.0) * times
     low, high = (middle if end is None else end * times for end in (found.low, found.high))
     if times > 1:  # a share goes no further

@@ -16,7 +16,7 @@ from harness import storage
 from harness.comparison import Measured
 from harness.curves import Curves
 from harness.difficulty_plots import SCALE
-from harness.figures import STYLE, figure_of, files_of, label_of, look_of
+from harness.figures import STYLE, figure_of, files_of, label_of, look_of, mean_of
 from harness.plots import log_axis, point_of
 from harness.records import folder_name
 from harness.registry import short_name
@@ -107,7 +107,7 @@ def _panels(one: Measured, points: Sequence[tuple[str, Curves, str | None]], key
     for label, cost, score in zip(labels, costs, middle, strict=True):
         by_cost.annotate(label, (cost, score), xytext=(5, 6), textcoords="offset points", fontsize=9)
     log_axis(by_cost)
-    by_value.set(xlabel=key, ylabel=label_of(words, f"mean of {len(points[0][1].seeds)} seeds, 95%"))
+    by_value.set(xlabel=key, ylabel=label_of(words, f"{mean_of(len(points[0][1].seeds))}, 95%"))
     by_cost.set(xlabel="FLOPs a problem when asked (mean)")
     figure.suptitle(f"{short_name(one.block.arms[0].strategy)} on {short_name(one.block.task)}", fontsize=12)
     return figure

@@ -1,16 +1,19 @@
-"""The main table of a comparison, as numbers and as people read it, and the scores by difficulty. Knows rows; judges nothing."""
+"""The main table of a comparison, as numbers and as people read it; every point that was asked; the scores by difficulty.
+
+Knows rows and curves; judges nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.comparison import Row
-from harness.curves import At
+from harness.comparison import Measured, Row
+from harness.curves import COMPARATOR, PRIMARY, At, interval_of
 from harness.problem import ACCESS
-from harness.stats import t_interval
+from harness.records import Record
 from harness.wording import Unit, count, within
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "task": row.task, "train_flops": row.train_flops, "place": row.place, "arm": row.arm.label, "family": row.arm.family,
         "target_flops": row.target,
     }  # fmt: skip
-    facts |= _curve("", row.at, row.higher_is_better) | _curve("comparator_", row.comparator, row.higher_is_better)
+    facts |= _curve("", row.at, row.one) | _curve("comparator_", row.comparator, row.one)
     facts |= {"floor": row.floor, "infeasible": row.at is None}
     if row.at is not None:
         facts["point"] = _coin(row.at)
@@ -48,15 +51,15 @@ def _facts(row: Row) -> dict[str, Any]:
         f"difference{end}": getattr(interval, name, None) for end, name in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
     facts["flips"] = "; ".join(row.shaky) or None
-    return facts | _ledgers(row)
+    return facts | _ledgers(row.records)  # of the dearer point of a coin
 
 
-def _curve(prefix: str, at: At | None, is_share: bool) -> dict[str, Any]:
+def _curve(prefix: str, at: At | None, one: Measured) -> dict[str, Any]:
     """A curve's score over seeds and its cost."""
     if at is None:
         return {f"{prefix}{name}": None for name in ("score", "score_low", "score_high", "flops", "seeds")}
-    found = t_interval(list(at.scores.values()))
-    low, high = within(found.low, is_share), within(found.high, is_share)
+    found = interval_of(at.scores, {} if at.mixture.dear_share else one.curves[PRIMARY].records[at.mixture.cheap.name])
+    low, high = within(found.low, one.is_accuracy), within(found.high, one.is_accuracy)
     return {
         f"{prefix}score": found.value, f"{prefix}score_low": low, f"{prefix}score_high": high,
         f"{prefix}flops": at.cost, f"{prefix}seeds": len(at.scores),
@@ -71,9 +74,9 @@ def _coin(at: At) -> str:
     return f"{1 - mixture.dear_share:.0%} {mixture.cheap.name}, {mixture.dear_share:.0%} {mixture.dear.name}"
 
 
-def _ledgers(row: Row) -> dict[str, Any]:
-    """Means over seeds of what the (dearer) point cost, and what its search covered."""
-    found = list(row.records.values())
+def _ledgers(by: Mapping[int, Record]) -> dict[str, Any]:
+    """Means over seeds of what a point cost, and what its search covered."""
+    found = list(by.values())
 
     def mean(*keys: str) -> float | None:
         values = [_inside(record, keys) for record in found]
@@ -139,12 +142,41 @@ def _words(row: Row, facts: dict[str, Any]) -> dict[str, str]:
         "text tokens": count(facts["text_tokens"]),
         "woven tokens": count(facts["woven_tokens"]),
         "supervised tokens": count(facts["supervised_tokens"]),
-        "coverage": unit.one(facts["coverage"]),
-        "selected": unit.one(facts["selected"]),
-        "gap": unit.one(facts["gap"]),
-        "access": facts["access"] or "-",
+        **_search_words(unit, facts),
         "seeds": str(facts["seeds"] or 0),
     }
+
+
+def points(every: Sequence[Measured]) -> pd.DataFrame:
+    """A row a point of each arm, the cheapest first, where some arm has more than one."""
+    import pandas as pd
+
+    if all(len(one.curves[PRIMARY].names) == len(one.arms) for one in every):
+        return pd.DataFrame()
+    return pd.DataFrame([row for one in every for row in _points(one)])
+
+
+def _points(one: Measured) -> list[dict[str, str]]:
+    curves, unit, found = one.curves[PRIMARY], Unit(one.is_accuracy), []
+    for number, name in curves.names:
+        by = {seed: curves.records[name][seed] for seed in curves.seeds}
+        score = curves.score(name)
+        low, high = within(score.low, one.is_accuracy), within(score.high, one.is_accuracy)
+        cost, facts = float(np.mean([curves.costs[name][seed] for seed in curves.seeds])), _ledgers(by)
+        label = one.arms[number].label
+        words = {
+            "task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "arm": label,
+            "point": name.removeprefix(label).strip(" []") or "-",
+            "score [95%]": unit.interval(score.value, low, high), "FLOPs a problem": count(cost),
+            "of plain asking's": f"{cost / curves.hulls[COMPARATOR].corners[0].flops:.3g}x",
+        }  # fmt: skip
+        words |= {name: count(facts[name.replace(" ", "_")]) for name in ("serial passes", "text tokens", "woven tokens")}
+        found.append((cost, words | _search_words(unit, facts) | {"seeds": str(len(by))}))
+    return [words for _, words in sorted(found, key=lambda x: x[0])]
+
+
+def _search_words(unit: Unit, facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: unit.one(facts[name]) for name in ("coverage", "selected", "gap")} | {"access": facts["access"] or "-"}
 
 
 def by_difficulty(rows: Sequence[Row]) -> pd.DataFrame:

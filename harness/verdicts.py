@@ -1,7 +1,7 @@
 """The primary analysis: a verdict on each comparison of a declared family, from one difference a training seed.
 
 Knows numbers and rules; knows no strategy, task or record. The baseline is whatever the void rules look at. In order:
-1. void: the text was seen for more than 4 epochs, or the baseline scores within 0.05 of its floor, or outside 20-80%;
+1. void: the text was seen for more than 4 epochs, or the baseline is not 0.05 better than its floor, or outside 20-80%;
 2. inconclusive: fewer than 8 seeds;
 3. better or worse: two-sided paired t over seeds, p < 0.05 after Holm over the whole family;
 4. equivalent: two one-sided t tests (TOST) place the mean within the margin, p < 0.05, not adjusted for the family;
@@ -238,7 +238,7 @@ def _void(comparison: Comparison) -> str:
     if comparison.epochs is not None and comparison.epochs > MOST_EPOCHS:
         return f"the text was seen for {comparison.epochs:.3g} epochs, more than {MOST_EPOCHS:g}"
     if (score - floor if comparison.higher_is_better else floor - score) <= ABOVE_FLOOR + SAME:
-        return f"the baseline scores {score:.3f}, within {ABOVE_FLOOR:g} of its floor {floor:.3f}"
+        return f"the baseline scores {score:.3f}, not {ABOVE_FLOOR:g} better than its floor {floor:.3f}"
     if comparison.is_accuracy and not LEAST_ACCURACY - SAME <= score <= MOST_ACCURACY + SAME:
         return f"the baseline scores {score:.3f}, outside {LEAST_ACCURACY:g} to {MOST_ACCURACY:g}"
     return ""

@@ -15,12 +15,14 @@ from harness.comparison import measured, rows_of
 from harness.comparison_files import write
 from harness.figures import look_of, looks
 from harness.grid import Cell, Grid, Place
+from harness.line_stats import searchers
 from harness.plots import draw
 from harness.rankings import leads, rankings
+from harness.records import run_folder
 from harness.registry import names
 from harness.spec import make_spec
 from harness.suite import Arm, Block, Primary, Suite
-from harness.tables import frame, shown
+from harness.tables import frame, points, shown
 from harness.wording import sentences
 from harness.worth import gain_of, questions, worth
 
@@ -41,7 +43,7 @@ def record(score, flops, *, passes=None, documents=False, epochs=None):
             "serial_passes_per_problem": passes or flops / 10, "text_tokens_per_problem": flops / 20,
             "woven_tokens_per_problem": 1.0, "unit_flops": 100.0,
         },
-        "timing": {}, "spec": SPEC, "learner": "x",
+        "timing": {}, "spec": SPEC, "learner": "x", "model": {"weights_sha256": "w"},
         "train": {"spent_flops": 99.0, "supervised_tokens": 7, "epochs": epochs, "pretraining": None},
         "search": None, "value": None, "access": "none",
         "by_difficulty": [
@@ -182,6 +184,51 @@ def test_tables_hold_the_numbers_and_sentences_say_them(tmp_path):
     assert facts["tables"][0]["rows"][2][3] == "idea" and len(facts["runs"]) == 24 and facts["plots"] == ["plots/t/a.svg"]
     again = {p.name: p.read_text() for p in write(rows, [rows[0].one], tmp_path, tmp_path, **given)}
     assert again == words
+
+
+def test_every_point_that_was_asked_has_a_row():
+    """An arm of two points, the dearer worse on validation: the main table has the better one, the table of points has both."""
+    arms = [FAMILY[0], Arm(strategy="idea", points={"n": [4, 16]})]
+    asked = {(0, ""): (0.40, None, 100.0), (1, "n=16"): (0.45, 0.3, 900.0), (1, "n=4"): (0.55, 0.5, 200.0)}
+    rows = made_rows(asked, arms=arms)
+    assert shown(rows)["point"].tolist() == ["-", "n=4"]
+    table = points([rows[0].one])
+    assert table["arm"].tolist() == ["direct", "idea", "idea"] and table["point"].tolist() == ["-", "n=4", "n=16"]
+    assert table["FLOPs a problem"].tolist() == ["100", "200", "900"] and set(table["seeds"]) == {"8"}
+    assert table["of plain asking's"].tolist() == ["1x", "2x", "9x"]
+    assert table["score [95%]"][2] == "45.0% [43.8, 46.2]"  # over seeds
+    assert points([made_rows(CURVES)[0].one]).empty  # where the main table has them all
+
+
+def test_a_single_seed_has_the_intervals_of_its_record(tmp_path):
+    """Over problems, since there is nothing else; a coin of two points has none, and many seeds have theirs over seeds."""
+    rows = made_rows(CURVES | {(2, ""): (0.55, None, 200.0)}, seeds=[2])
+    for by in rows[0].one.curves["flops"].records.values():
+        by[2]["metrics"]["accuracy"] |= {"low": 0.37, "high": 0.73}
+    assert shown(rows)["score [95%]"][2] == "55.0% [37.0, 73.0]" and np.isnan(frame(rows)["comparator_score_low"][2])
+    assert frame(rows)["score_low"].tolist() == [0.37] * 3
+    (words,) = [p.read_text() for p in write(rows, [rows[0].one], tmp_path, tmp_path, suite="t", plots=[]) if p.name == "toy.md"]
+    assert "Of a single seed" in words
+    many = made_rows(CURVES)
+    assert "Of a single seed" not in write(many, [many[0].one], tmp_path, tmp_path, suite="t", plots=[])[0].read_text()
+    assert shown(many)["score [95%]"][2] == "55.0% [53.8, 56.2]"
+
+
+def test_ways_to_ask_untrained_weights_are_held_against_each_other(tmp_path):
+    """Learners of several strategies, one checkpoint, one of them searched; a trained one beside them has weights of its own."""
+    rows = made_rows({(n, ""): (0.5, None, 100.0 + n) for n in range(4)}, arms=[Arm(strategy=s) for s in "abcd"], seeds=[0])
+    right = {"a": "11100", "b": "10000", "c": "00011", "d": "11111"}
+    for number, (name, by) in enumerate(rows[0].one.curves["flops"].records.items()):
+        spec = make_spec(strategy="direct", task="arithmetic", settings={"train.problems_per_update": 8 + number})
+        by[0] |= {"spec": spec.to_json(), "learner": name, "model": {"weights_sha256": "own" if name == "d" else "shared"}}
+        by[0]["search"] = {} if name == "c" else None
+        folder = run_folder(tmp_path, spec)
+        folder.mkdir(parents=True)
+        lines = [{"id": str(i), "weight": 1.0, "difficulty": 1, "flops": {}, "score": int(x)} for i, x in enumerate(right[name])]
+        (folder / "problems.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    table = searchers(rows[0].one, tmp_path)
+    assert list(zip(table["first"], table["second"], strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert table["seed 0"].tolist() == ["2 / 0 (p 0.5)", "3 / 2 (p 1)", "1 / 2 (p 1)"]
 
 
 def test_void_is_what_plain_training_is_whatever_is_equal():
