@@ -71,6 +71,7 @@ def test_standard_prompting_shows_answers_alone_and_thinks_nothing():
     shown = "".join(f"Q: Ann has {i} pears and {{two}} figs, train?\nA: The answer is {i + 2}.\n\n" for i in range(2))
     assert fed(one, "prefill") == f"{shown}Q: {QUESTION}\nA: The answer is"
     assert fed(one, "think") == "" and one.value.text == "3"
+    assert asked("standard", "3" * 40).value.completion.stop == "cap"  # none of worked lines' tokens are given to answers
     assert strategy("chain_of_thought", style="standard").needs() == {"prompt"}  # tasks without worked lines will do
 
 
