@@ -55,7 +55,7 @@ def heat_map(one: Measured, found: Scores) -> Any:
     words, times = SCALE[one.is_accuracy]
     levels = sorted({level for by in found.values() for level in by})
     table = np.array([[by.get(level, np.nan) * times for level in levels] for by in found.values()])
-    figure = figure_of(2.8 + 0.75 * len(levels), 1.4 + 0.32 * len(found))
+    figure = figure_of(2.8 + 0.75 * len(levels), 1.6 + 0.32 * len(found))
     axes = figure.add_subplot()
     high = 100.0 if one.is_accuracy else float(np.nanmax(table))
     image = axes.imshow(table, cmap="cividis", aspect="auto", vmin=0.0 if one.is_accuracy else float(np.nanmin(table)), vmax=high)
@@ -75,5 +75,6 @@ def heat_map(one: Measured, found: Scores) -> Any:
     axes.set_yticks(range(len(found)), list(found), fontsize=9)
     axes.grid(visible=False)
     axes.set(xlabel=one.difficulty_name)
-    axes.set_title(f"{words}: {short_name(one.block.task)} after {one.train_flops:.3g}", fontsize=11)
+    # Over the whole figure: the fields of few difficulties are narrower than it.
+    figure.suptitle(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs\n{words}", fontsize=11)
     return figure
