@@ -84,8 +84,8 @@ def write(
 ) -> list[Path]:
     """Write a block's tables below target, from records in results; plots: paths below target; notes: what the tables lack."""
     block, tables = every[0].block, tables_of(rows, every, results)
-    if len(every[0].curves[PRIMARY].seeds) == 1:
-        notes = [ONE_SEED, *notes]
+    alone = [ONE_SEED] if len(every[0].curves[PRIMARY].seeds) == 1 else []
+    notes = list(dict.fromkeys([*alone, *notes]))  # told once, also where the notes are a written comparison's
     results_said = [*sentences(rows), *gain_sentences(rows, every)]
     files: dict[str, str] = {}
     for table in tables:
@@ -98,7 +98,7 @@ def write(
         "block": dataclasses.asdict(block),
         "declared": None if block.primary is None else dataclasses.asdict(block.primary),
         "sentences": results_said,
-        "notes": list(notes),
+        "notes": notes,
         "tables": [_json(table, block.name) for table in tables if table.ending != SECONDS],
         "threads": every[0].sample["spec"]["threads"],
         "plots": sorted(path for path in plots if path.endswith(".svg")),
