@@ -151,13 +151,14 @@ def points(every: Sequence[Measured]) -> pd.DataFrame:
     """A row a point of each arm, the cheapest first, where some arm has more than one."""
     import pandas as pd
 
-    if all(len(one.curves[PRIMARY].names) == len(one.arms) for one in every):
+    if all(len({number for number, _ in one.curves[PRIMARY].names}) == len(one.curves[PRIMARY].names) for one in every):
         return pd.DataFrame()
     return pd.DataFrame([row for one in every for row in _points(one)])
 
 
 def _points(one: Measured) -> list[dict[str, str]]:
     curves, unit, found = one.curves[PRIMARY], Unit(one.is_accuracy), []
+    plain = curves.hulls[COMPARATOR].corners[0].flops if COMPARATOR in curves.hulls else None  # its runs may have failed
     for number, name in curves.names:
         by = {seed: curves.records[name][seed] for seed in curves.seeds}
         score = curves.score(name)
@@ -168,7 +169,7 @@ def _points(one: Measured) -> list[dict[str, str]]:
             "task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "arm": label,
             "point": name.removeprefix(label).strip(" []") or "-",
             "score [95%]": unit.interval(score.value, low, high), "FLOPs a problem": count(cost),
-            "of plain asking's": f"{cost / curves.hulls[COMPARATOR].corners[0].flops:.3g}x",
+            "of plain asking's": f"{cost / plain:.3g}x" if plain else "-",
         }  # fmt: skip
         words |= {name: count(facts[name.replace(" ", "_")]) for name in ("serial passes", "text tokens", "woven tokens")}
         found.append((cost, words | _search_words(unit, facts) | {"seeds": str(len(by))}))

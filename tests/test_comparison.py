@@ -198,6 +198,8 @@ def test_every_point_that_was_asked_has_a_row():
     assert table["of plain asking's"].tolist() == ["1x", "2x", "9x"]
     assert table["score [95%]"][2] == "45.0% [43.8, 46.2]"  # over seeds
     assert points([made_rows(CURVES)[0].one]).empty  # where the main table has them all
+    lost = made_rows({key: how for key, how in asked.items() if key[0]}, arms=arms)  # plain asking's runs failed
+    assert set(points([lost[0].one])["of plain asking's"]) == {"-"}
 
 
 def test_a_single_seed_has_the_intervals_of_its_record(tmp_path):
