@@ -71,7 +71,8 @@ class Curves:
 
     def score(self, name: str) -> Estimate:
         """A point's, over seeds."""
-        return interval_of({s: self.scores[name][s] for s in self.seeds}, self.records[name])
+        by = self.records[name]
+        return interval_of({s: self.scores[name][s] for s in self.seeds}, by, is_share=SCORES[0] in by[self.seeds[0]]["metrics"])
 
     def rival(self, arm: int) -> int:
         """The place of the comparator that an arm is held against: its own, where one of the family is its twin alone."""
@@ -95,15 +96,17 @@ def score_of(record: Record) -> float:
     return float(next(record["metrics"][name]["value"] for name in SCORES if name in record["metrics"]))
 
 
-def interval_of(scores: Mapping[int, float], by: Mapping[int, Record]) -> Estimate:
-    """Of scores by seed: their mean with Student's interval; of a single seed with the interval over problems that its record
-    has, if there is one."""
+def interval_of(scores: Mapping[int, float], by: Mapping[int, Record], *, is_share: bool) -> Estimate:
+    """Of scores by seed: their mean with Student's interval, of shares no further than shares go, since over few seeds t knows no
+    bounds; of a single seed with the interval over problems that its record has, if there is one."""
     found = t_interval(list(scores.values()))
     if len(scores) == 1 and by:
         metrics = by[next(iter(scores))]["metrics"]
         facts = next(metrics[name] for name in SCORES if name in metrics)
         return Estimate(found.value, facts["low"], facts["high"])
-    return found
+    if not is_share or found.low is None or found.high is None:
+        return found
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def cost_of(record: Record, currency: Currency) -> float:

@@ -118,8 +118,6 @@ def point_of(curves: Curves, name: str, times: float) -> tuple[float, float, flo
     found = curves.score(name)
     middle = (found.value or 0.0) * times
     low, high = (middle if end is None else end * times for end in (found.low, found.high))
-    if times > 1:  # a share goes no further
-        low, high = max(low, 0.0), min(high, times)
     return float(np.mean([curves.costs[name][seed] for seed in curves.seeds])), middle, low, high
 
 

@@ -14,7 +14,7 @@ from harness.comparison import Measured, Row
 from harness.curves import COMPARATOR, PRIMARY, At, interval_of
 from harness.problem import ACCESS
 from harness.records import Record
-from harness.wording import Unit, count, within
+from harness.wording import Unit, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +58,10 @@ def _curve(prefix: str, at: At | None, one: Measured) -> dict[str, Any]:
     """A curve's score over seeds and its cost."""
     if at is None:
         return {f"{prefix}{name}": None for name in ("score", "score_low", "score_high", "flops", "seeds")}
-    found = interval_of(at.scores, {} if at.mixture.dear_share else one.curves[PRIMARY].records[at.mixture.cheap.name])
-    low, high = within(found.low, one.is_accuracy), within(found.high, one.is_accuracy)
+    alone = {} if at.mixture.dear_share else one.curves[PRIMARY].records[at.mixture.cheap.name]
+    found = interval_of(at.scores, alone, is_share=one.is_accuracy)
     return {
-        f"{prefix}score": found.value, f"{prefix}score_low": low, f"{prefix}score_high": high,
+        f"{prefix}score": found.value, f"{prefix}score_low": found.low, f"{prefix}score_high": found.high,
         f"{prefix}flops": at.cost, f"{prefix}seeds": len(at.scores),
     }  # fmt: skip
 
@@ -162,13 +162,12 @@ def _points(one: Measured) -> list[dict[str, str]]:
     for number, name in curves.names:
         by = {seed: curves.records[name][seed] for seed in curves.seeds}
         score = curves.score(name)
-        low, high = within(score.low, one.is_accuracy), within(score.high, one.is_accuracy)
         cost, facts = float(np.mean([curves.costs[name][seed] for seed in curves.seeds])), _ledgers(by)
         label = one.arms[number].label
         words = {
             "task": one.block.task, "training FLOPs": f"{one.train_flops:.3g}", "arm": label,
             "point": name.removeprefix(label).strip(" []") or "-",
-            "score [95%]": unit.interval(score.value, low, high), "FLOPs a problem": count(cost),
+            "score [95%]": unit.interval(score.value, score.low, score.high), "FLOPs a problem": count(cost),
             "of plain asking's": f"{cost / plain:.3g}x" if plain else "-",
         }  # fmt: skip
         words |= {name: count(facts[name.replace(" ", "_")]) for name in ("serial passes", "text tokens", "woven tokens")}

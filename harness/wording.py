@@ -13,11 +13,6 @@ def count(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def within(value: float | None, is_share: bool) -> float | None:
-    """An interval's end, of a share no further than shares go: over few seeds t knows no bounds."""
-    return min(max(value, 0.0), 1.0) if is_share and value is not None else value
-
-
 class Unit:
     """How scores are written: percent, or nats."""
 
