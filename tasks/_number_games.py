@@ -8,6 +8,7 @@ a negative value can be had without, its sign moved outwards. Knows nothing of t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -123,13 +124,15 @@ def lines(numbers: Sequence[int], way: Way) -> tuple[str, ...]:
     return *said, expression(numbers, way)
 
 
-STEP: Final = re.compile(r"(\(?\d+(?:/\d+)?\)?)([-+*/])(\(?\d+(?:/\d+)?\)?)=(\d+(?:/\d+)?) \(left: ([0-9/ ]+)\)")
+SAID: Final = r"\d+(?:/\d+)?"
+STEP: Final = re.compile(rf"(-?{SAID}|\(-?{SAID}\))([-+*/])({SAID}|\(-?{SAID}\))=(-?{SAID}) \(left: ([-0-9/ ]+)\)")
 
 
 def leads_on(numbers: Sequence[int], said: Sequence[str], target: int) -> bool:
     """Whether worked lines, each of them true and of numbers that are left, leave numbers that can be joined to a target.
 
-    The order of the numbers left is free. An expression as a line can end an attempt only, so it leads nowhere.
+    The order of the numbers left is free, and they may be negative (``2-8=-6 (left: 3 -6)``). An expression as a line can end an
+    attempt only, so it leads nowhere.
     """
     left = [Fraction(n) for n in numbers]
     for line in said:
@@ -144,7 +147,7 @@ def leads_on(numbers: Sequence[int], said: Sequence[str], target: int) -> bool:
         if a is None or b is None or made is None or made != _made(a, b, found[2]):
             return False
         left.append(made)
-        if sorted(left) != sorted(n for word in found[5].split() if (n := _fraction(word)) is not None):
+        if Counter(map(_fraction, found[5].split())) != Counter(left):
             return False
     return _can_make(tuple(sorted(left)), Fraction(target))
 

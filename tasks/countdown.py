@@ -32,8 +32,8 @@ class Countdown(Generated):
 
     ``2 3 8>18=`` -> ``3*(8-2)``: an expression in which every number stands exactly once. The key is the first solution, in a
     fixed order, of an exact solver that tries every way with whole values above 0; other solutions are right too, with fractions
-    or negative values as well. Problems are uniform over all solvable pairs of a choice of numbers and a target; the numbers
-    stand in ascending order, and problems with the same numbers are of the same split, whatever their targets.
+    or negative values as well (``-(2-8)*3``). Problems are uniform over all solvable pairs of a choice of numbers and a target;
+    the numbers stand in ascending order, and problems with the same numbers are of the same split, whatever their targets.
     A worked line is one operation and what is left, ``8-2=6 (left: 3 6)``; the last one is the answer.
     """
 

@@ -32,6 +32,7 @@ class GameOf24(Generated):
 
     ``1 3 4 6=`` -> ``6/(1-3/4)``: an expression with the value 24 in which every number stands exactly once. The key is the first
     solution, in a fixed order, of a solver that tries every way; a step of it is never negative, but a fraction where need be.
+    Other solutions may have negative steps, ``-6/(3/4-1)``.
     The difficulty is a rank: puzzles in the order of how many different solutions they have, the most (rank 1) first, cut into
     equal parts; the paper ranks by the time that people take. Splits are by puzzle and small: 129 for test, 62 for validation, 70
     for values; the other 1,101 are for training, again and again.

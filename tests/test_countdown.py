@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tarfile
 import time
 from collections import defaultdict
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations_with_replacement, permutations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,13 +32,18 @@ COUNTDOWNS: list[dict[str, Any]] = [
 
 
 def worked_out(text: str) -> Fraction | None:
-    """What an expression comes to, by the shunting yard: an evaluator of another kind. None: division by zero."""
+    """What an expression comes to, by the shunting yard: an evaluator of another kind. None: division by zero.
+
+    A minus sign that no value stands before (``~`` on the stack) is worked out before all other signs.
+    """
     values: list[Fraction] = []
     signs: list[str] = []
+    before = "("
 
     def reduce() -> None:
-        b, a, sign = values.pop(), values.pop(), signs.pop()
-        values.append(a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b)
+        sign, b = signs.pop(), values.pop()
+        a = Fraction(0) if sign == "~" else values.pop()
+        values.append(a + b if sign == "+" else a - b if sign in "-~" else a * b if sign == "*" else a / b)
 
     try:
         for token in re.findall(r"\d+|[-+*/()]", text):
@@ -45,9 +54,12 @@ def worked_out(text: str) -> Fraction | None:
                     reduce()
                 signs.pop()
             else:
-                while token != "(" and signs and signs[-1] != "(" and (signs[-1] in "*/" or token in "+-"):
+                if token == "-" and before in "(+-*/":
+                    token = "~"
+                while token not in "(~" and signs and signs[-1] != "(" and (signs[-1] in "*/~" or token in "+-"):
                     reduce()
                 signs.append(token)
+            before = token.replace("~", "-")
         while signs:
             reduce()
     except ZeroDivisionError:
@@ -57,17 +69,20 @@ def worked_out(text: str) -> Fraction | None:
 
 
 def mixed(left: str, right: str, sign: str) -> str:
-    return f"({left}){sign}({right})" if sign in "*/" else f"{left}{sign}({right})"
+    return f"({left}){sign}({right})" if sign == "/" else f"({left}){sign}{right}" if sign == "*" else f"{left}{sign}({right})"
 
 
-trees = st.recursive(
-    st.integers(0, 30).map(str), lambda inner: st.builds(mixed, inner, inner, st.sampled_from("+-*/")), max_leaves=8
-)
+def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    negated = st.builds("{}{}".format, st.sampled_from(["-", "- "]), st.integers(0, 30)) | inner.map("-({})".format)
+    return st.builds(mixed, inner, inner, st.sampled_from("+-*/")) | negated
 
 
-@given(trees)
-def test_expressions_are_worked_out_as_by_another_evaluator(text: str) -> None:
-    numbers, expected = [int(n) for n in re.findall(r"\d+", text)], worked_out(text)
+trees = st.recursive(st.integers(0, 30).map(str), grown, max_leaves=8)
+
+
+@given(trees, st.sampled_from(["", " ", "\n", " \r\n", "\t\n\n"]))
+def test_expressions_are_worked_out_as_by_another_evaluator(text: str, behind: str) -> None:
+    numbers, expected, text = [int(n) for n in re.findall(r"\d+", text)], worked_out(text), text + behind
     assert value(text) == expected
     if expected is None:
         assert canonical(text) == text and not solves(text, numbers, 0)
@@ -99,8 +114,9 @@ def test_the_normal_form_keeps_what_differs() -> None:
 
 ATTACKS: list[Any] = [
     None, 24, 24.0, b"8*3", ["8*3"], "", " ", "()", "(", ")(", "8*3)", "((8*3)", "8*", "*8", "8 3", "8(3)", "(8)(3)", "(8,3)",
-    "8*3,", "[8*3]", "8*3;8*3", "8*3#", "8*3\n", "\n8*3", "8*\n3", "8\t*3", "8*3\0", "8*3=24", "8*3==24", "8*3 if 1 else 0",
-    "8**3", "8//3", "8%3", "8@3", "8<<3", "8|3", "8^3", "~8", "not 8", "-8*-3", "+8*3", "8*+3", "8--3", "8.0*3", "8e0*3", "8.*3",
+    "8*3,", "[8*3]", "8*3;8*3", "8*3#", "\n8*3", "8*3\n8*3", "8*\n3", "8\t*3", "8*3\0", "8*3=24", "8*3==24", "8*3 if 1 else 0",
+    "8**3", "8//3", "8%3", "8@3", "8<<3", "8|3", "8^3", "~8", "not 8", "-8*3", "+8*3", "8*+3", "8--3", "--8*3", "- -8*3", "8*--3",
+    "8*3-", "-", "--", "-()", "-+8*3", "~-8*3", "-8**-3", "8-*3", "\u22128*\u22123", "8.0*3", "8e0*3", "8.*3",
     "0x8*3", "0o10*3", "08*3", "008*3", "8_0*3", "8*3j", "8l*3", "True*24", "a*b", "x", "8*(y:=3)", "abs(8)*3",
     "__import__('os').system('true')", "exec('1')", "(8).real*3", "8*3 .real", "f'{8*3}'", "'8*3'", "*8,3", "8 and 3", "8*3 3",
     "\uff19*3", "\uff18*3", "٨*٣", "8\u00d73", "8\u22123", "8\u22173", "८*3", "²", "8\u200b*3", "8\u00a0*3", "9" * 5000,
@@ -127,7 +143,84 @@ def test_no_text_raises(text: str) -> None:
     if found is None:
         assert not solves(text, [3, 8], 24)
     else:
-        assert len(text) <= MOST_CHARS and set(text) <= set("0123456789+-*/() ") and found == worked_out(text)
+        said = text.rstrip(" \t\r\n")
+        assert len(text) <= MOST_CHARS and set(said) <= set("0123456789+-*/() ") and found == worked_out(text)
+
+
+def test_minus_signs_and_line_ends_are_right_where_the_value_is() -> None:
+    countdown, game = Countdown(), GameOf24()
+    for answer in (
+        "-(2-8)*3",
+        "- (2-8) * 3",
+        "-3*(2-8)",
+        "3*-(2-8)",
+        "3*(-2+8)",
+        "(-2+8)*3",
+        "-(-3)*(8-2)",
+        "-(3*(2-8))",
+        "-3*-(8-2)",
+    ):
+        assert countdown.solves("2 3 8>18=", answer), answer
+        assert countdown.solves("2 3 8>18=", f"{answer}\n") and countdown.solves("2 3 8>18=", f"{answer} \r\n\n"), answer
+        assert not countdown.solves("2 3 8>19=", answer) and not countdown.solves("2 3 9>18=", answer), answer
+    assert (
+        game.solves("1 3 4 6=", "-6/(3/4-1)") and game.solves("1 3 4 6=", "6/-(3/4-1)\n") and game.solves("3 3 8 8", "-8/(8/3-3)")
+    )
+    assert countdown.solves("2 3 8>13=", "8-(-2-3)") and not countdown.solves("2 3 8>13=", "8--(2+3)")
+    assert not game.solves("1 3 4 6=", "6/(3/4-1)") and not game.solves("1 3 4 6=", "-(6/(1-3/4))")
+    problem = countdown.problems("test", seed=0, start=0, count=1)[0]
+    key = str(problem.key.answer)
+    assert countdown.grade(problem, f"-(-({key}))\n") == 1 and countdown.grade(problem, f"-({key})") == 0
+
+
+def test_lines_with_negative_values_lead_on_where_they_are_true() -> None:
+    numbers = [2, 3, 8]
+    for lines, target in (
+        (["2-8=-6 (left: 3 -6)"], -18), (["2-8=-6 (left: -6 3)"], 9), (["2-8=-6 (left: 3 -6)", "3-(-6)=9 (left: 9)"], 9),
+        (["2-8=-6 (left: 3 -6)", "-6*3=-18 (left: -18)"], -18),
+        (["3-8=-5 (left: 2 -5)", "(-5)/2=-5/2 (left: -5/2)"], Fraction(-5, 2)),
+        (["2/8=1/4 (left: 3 1/4)", "3-(1/4)=11/4 (left: 11/4)"], Fraction(11, 4)), (["8-2=6 (left: 3 6)"], 18),
+    ):  # fmt: skip
+        assert _number_games.leads_on(numbers, lines, target), lines
+        assert not _number_games.leads_on(numbers, lines, 1000)
+    for line in (
+        "2-8=6 (left: 3 6)", "2-8=-6 (left: 3 6)", "2-8=-6 (left: 3 - -6)", "2-8=-6 (left: 3 / -6)", "2-8=-6 (left: 3 -6 -6)",
+        "2--8=10 (left: 3 10)", "2-(8=-6 (left: 3 -6)", "-2-8=-10 (left: 3 -10)", "2/0=0 (left: 3 0)", "(2-8)*3",
+    ):  # fmt: skip
+        assert not any(_number_games.leads_on(numbers, [line], target) for target in range(-40, 40)), line
+
+
+def test_minus_signs_in_the_normal_form() -> None:
+    same = [
+        ("-(2-8)", "8-2", "-2+8", "8+-2", "8-(-(-2))", "-(-8)-2"),
+        ("-(2-8)*3", "-((2-8)*3)", "3*-(2-8)", "(2-8)*-3", "-(-3)*-(2-8)", "-((3)*(2-8))"),
+        ("-2-3", "-(2+3)", "-3+-2"),
+        ("-4*(2+3)", "4*(-2-3)", "-(2+3)*4", "(-(2+3))*4\n"),
+        ("1-4/(2+3)", "1+4/(-2-3)", "1+-4/(2+3)", "-(4/(2+3)-1)"),
+    ]
+    assert [canonical(texts[0]) for texts in same] == ["8-2", "-(2-8)*3", "-2-3", "-(2+3)*4", "1-4/(2+3)"]
+    for texts in same:
+        assert {canonical(text) for text in texts} == {canonical(texts[0])}
+    assert len({canonical(text) for text in ("-8*3", "8*3", "-(2-8)*3", "-(8-2)*3", "-2-3", "2-3", "-2+3")}) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reference-countdown", "smollm2-countdown"])
+def test_committed_answers_keep_their_scores(name: str) -> None:
+    """Every answer in the records that ship, and every answer that a search there chose from, is graded as it was."""
+    task, graded, differ = Countdown(), 0, []
+    solved = lru_cache(maxsize=None)(task.solves)
+    with tarfile.open(Path(__file__).parent.parent / "results" / "records" / f"{name}.tar.xz", mode="r:xz") as pack:
+        for member in pack:
+            content = pack.extractfile(member) if member.name.endswith("/problems.jsonl") else None
+            for line in map(json.loads, content or ()):
+                found = line["candidates"] or {"answers": {}, "scores": {}}
+                said = [(line["answer"], line["score"]), *((a, found["scores"][at]) for at, a in found["answers"].items())]
+                graded += len(said)
+                differ += [
+                    (member.name, line["id"], answer) for answer, score in said if solved(line["id"], answer) != (score == 1)
+                ]
+    assert differ == [] and graded > 1000
 
 
 def test_guards_end_where_they_say() -> None:
