@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness import storage
+from harness import jsonl, storage
 from harness.backbone import Backbone
 from harness.examination import Examination, asked_problems, of_documents, of_questions, sizes_of
 from harness.inquiries import of_requests
@@ -144,7 +144,7 @@ def _kept(folder: Path, examination: Examination, traces: int) -> int:
 def _whole_lines(path: Path, ids: Sequence[str]) -> list[int]:
     """Where the first 0, 1, 2, .. whole lines of these problems end."""
     ends = [0]
-    for raw, name in zip(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), ids, strict=False):
+    for raw, name in zip(jsonl.whole_lines_of(path), ids, strict=False):
         try:
             line = json.loads(raw)
         except ValueError:

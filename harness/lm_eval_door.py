@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import storage
+from harness import jsonl, storage
 from harness.responses import Response, arguments_key, by_arguments
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
@@ -78,7 +78,7 @@ def add_traces(paths: Sequence[Path]) -> None:
 
 
 def _add_traces(path: Path, kept: Mapping[str, list[Response]]) -> None:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in jsonl.lines_of(path)]
     for line in lines:
         line["thinking"] = [kept.get(arguments_key(*(each[name] for name in sorted(each))), []) for each in _asked(line)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness import records
+from harness import jsonl, records
 from harness.alphabet import Alphabet, make_alphabet
 from harness.lines import CLASS_OF, KIND_OF, ROLE_OF
 from harness.problem import FATES
@@ -72,9 +72,9 @@ def _first_lines(path: Path, most: int) -> tuple[list[Record], int]:
     """The first lines that a page shows, and how many there are; none where the file is gone."""
     if not path.exists():
         return [], 0
-    with open(path, encoding="utf-8") as file:
-        first = [json.loads(line) for line in islice(file, most)]
-        return first, len(first) + sum(1 for _ in file)
+    lines = jsonl.lines_of(path)
+    first = [json.loads(line) for line in islice(lines, most)]
+    return first, len(first) + sum(1 for _ in lines)
 
 
 def _letters() -> Iterator[str]:

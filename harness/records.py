@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness import registry, storage
+from harness import jsonl, registry, storage
 from harness.plugin_spec import plugin_json
 from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
 
@@ -138,8 +138,7 @@ def read_shaped(path: Path, shape: type[Shape]) -> list[Shape]:
         except msgspec.DecodeError:
             return msgspec.convert(json.loads(line), shape)
 
-    with open(path, "rb") as file:
-        return [value(line) for line in file]
+    return [value(line) for line in jsonl.lines_of(path)]
 
 
 def find_run(name: str, results: Path) -> Path:

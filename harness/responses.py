@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness import storage
+from harness import jsonl, storage
 from harness.spec import canonical
 
 Response = dict[str, Any]
@@ -31,7 +32,7 @@ def arguments_key(*arguments: Any) -> str:
 def by_arguments(path: Path) -> dict[str, list[Response]]:
     """The responses in a file by the keys of the arguments that they answer; several where tokens were drawn."""
     found: dict[str, list[Response]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in islice(jsonl.lines_of(path), 1, None):
         response = json.loads(line)
         del response["request"]
         for key in response.pop("arguments"):
@@ -53,16 +54,14 @@ class Responses:
             self._read(path, dict(facts))
 
     def _read(self, path: Path, facts: dict[str, Any]) -> None:
-        data = path.read_bytes() if path.exists() else b""
-        whole = data.rpartition(b"\n")[0].split(b"\n") if b"\n" in data else []
         kept, lines = 0, []
-        for raw in whole:
+        for raw in jsonl.whole_lines_of(path):
             try:
                 lines.append(json.loads(raw))
             except ValueError:
                 break
             kept += len(raw) + 1
-        if kept != len(data):
+        if path.exists() and kept != path.stat().st_size:
             storage.truncate(path, kept)
         if not lines:
             storage.append(path, _line({"asked": facts}))

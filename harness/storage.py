@@ -69,7 +69,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 def append(path: Path, text: str) -> None:
     """Add text to the end of a file."""
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", newline="") as file:
         file.write(text)
 
 

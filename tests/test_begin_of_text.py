@@ -20,6 +20,7 @@ from harness.alphabet import make_alphabet
 from harness.documents import rolling_windows
 from harness.examination import gold_text, sizes_of
 from harness.foreseen import costs_of
+from harness.jsonl import lines_of
 from harness.learners import learner_alphabet
 from harness.lm_eval_bridge import ThinkingLM
 from harness.own_alphabet import own_alphabet
@@ -178,7 +179,7 @@ def test_runs_begin_with_it(name: str, more: dict[str, Any], begun: str, tmp_pat
     run(spec, results=tmp_path)
     folder = records.run_folder(tmp_path, spec)
     assert recheck(folder).problems == ()
-    traces = [json.loads(line) for line in (folder / "traces.jsonl").read_text().splitlines()]
+    traces = [json.loads(line) for line in lines_of(folder / "traces.jsonl")]
     for trace in traces:
         first = [t for t, index in zip(trace["t"], trace["index"], strict=True) if index == 0]
         assert set(first) == {BOS_ID} and trace["t"].count(BOS_ID) == len(first)
@@ -189,7 +190,7 @@ def test_what_is_foreseen_is_booked(begun: str, tmp_path: Path) -> None:
     spec = spec_of(begun, **{"task.digits": 1})
     alphabet = learner_alphabet(spec, None)
     run(spec, results=tmp_path)
-    traces = (records.run_folder(tmp_path, spec) / "traces.jsonl").read_text().splitlines()
+    traces = list(lines_of(records.run_folder(tmp_path, spec) / "traces.jsonl"))
     problems = spec.task.problems("test", seed=0, start=0, count=4)
     prompts = [1 + len(alphabet.encode(str(p.question.text))) for p in problems]
     assert [json.loads(trace)["role"].count("p") for trace in traces] == prompts

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.jsonl import lines_of
 from harness.lines import cells_of
 
 TINY = ["--set", "model.size=xs", "--set", "model.width=16", "--set", "model.heads=2", "--set", "model.layers=1"]
@@ -77,9 +78,9 @@ def test_record_has_the_promised_keys(results: Path, capsys: pytest.CaptureFixtu
     kinds = {"total", "prefill", "think", "answer", "score", "verify", "p50", "p95", "quadratic", "non_embedding"}
     assert kinds == record["infer"]["flops_per_problem"].keys()
     assert {"value", "low", "high", "n", "floor"} == record["metrics"]["accuracy"].keys()
-    lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in lines_of(folder / "problems.jsonl")]
     assert len(lines) == 12 and all(line.keys() >= LINE_KEYS for line in lines)
-    traces = [json.loads(line) for line in (folder / "traces.jsonl").read_text().splitlines()]
+    traces = [json.loads(line) for line in lines_of(folder / "traces.jsonl")]
     assert [trace["id"] for trace in traces] == [line["id"] for line in lines]
     cells = cells_of(traces[0])
     assert {"t", "kind", "place", "role", "read", "class", "index", "row"} == cells[0].keys()

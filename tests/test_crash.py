@@ -18,6 +18,7 @@ import pytest
 import harness
 from harness import evaluate, records, runs, storage, train
 from harness.alphabet import make_alphabet
+from harness.jsonl import lines_of
 from harness.runs import run
 from harness.spec import RunSpec, make_spec
 from harness.weights import make_backbone
@@ -125,7 +126,7 @@ def test_slow_answers_are_kept_after_some_seconds(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(evaluate, "FLUSH_S", 0.0)
 
     def stop(done: int, _: int) -> None:
-        kept.append(len((tmp_path / "problems.jsonl").read_text(encoding="utf-8").splitlines()))
+        kept.append(len(list(lines_of(tmp_path / "problems.jsonl"))))
         if done == 3:
             raise Crash
 

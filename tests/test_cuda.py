@@ -15,6 +15,7 @@ from test_attention import assert_same_gradients, drawn, gradients, random_mask,
 
 from harness import records
 from harness.attention import Masks, attend, causal_bias
+from harness.jsonl import lines_of
 from harness.ranks import ALONE
 from harness.runs import run
 from harness.spec import RunSpec, make_spec
@@ -133,7 +134,7 @@ def test_an_update_that_does_not_fit_is_taken_in_more_parts(tmp_path):
 
 def asked(spec: RunSpec, results: Path, device: str) -> list[dict[str, object]]:
     run(spec, results=results, device=device)
-    lines = (records.run_folder(results, spec) / "problems.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = list(lines_of(records.run_folder(results, spec) / "problems.jsonl"))
     return [json.loads(line) for line in lines]
 
 

@@ -13,6 +13,7 @@ import torch
 from harness import records
 from harness.evaluate import evaluate
 from harness.instrument import ATTENTION, write_attention
+from harness.jsonl import lines_of
 from harness.learners import learner_alphabet
 from harness.spec import make_spec
 from harness.weights import make_backbone
@@ -31,7 +32,7 @@ def attended(strategy: str, task: str, folder: Path, settings: dict[str, Any]) -
     evaluate(spec, backbone, folder)
     traces = records.read_lines(folder, "traces.jsonl")
     write_attention(backbone, traces, folder / ATTENTION)
-    return backbone, traces, [json.loads(line) for line in (folder / ATTENTION).read_text().splitlines()]
+    return backbone, traces, [json.loads(line) for line in lines_of(folder / ATTENTION)]
 
 
 def test_it_is_the_mean_over_heads_layers_and_later_text_as_transformers_has_it(tmp_path: Path) -> None:

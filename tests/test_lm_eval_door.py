@@ -12,9 +12,9 @@ import lm_eval
 import pytest
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import TaskIndex
-from lm_eval_support import squares
+from lm_eval_support import run_of, squares
 
-from harness import records
+from harness import jsonl, records
 from harness.cli import main
 from harness.lm_eval_door import TASKS
 from harness.runs import run
@@ -121,7 +121,7 @@ def test_their_command_line_scores_our_model_and_logs_what_was_thought(tmp_path,
     found = json.loads(written.read_bytes())
     assert found["config"]["ledgers"]["thinking_k_hop"]["flops_per_document"]["think"] > 0
     (logged,) = (tmp_path / "out").rglob("samples_thinking_k_hop_2*.jsonl")
-    samples = [json.loads(line) for line in logged.read_text().splitlines()]
+    samples = [json.loads(line) for line in jsonl.lines_of(logged)]
     assert len(samples) == 5 and (tmp_path / "cache_rank0.db").exists()
     for sample in samples:
         ((thought,),) = sample["thinking"]
@@ -176,6 +176,31 @@ def test_a_users_own_tasks_are_known_beside_ours(tmp_path, results, inside):
     assert code == 2 and "no such characters" in complaint  # squares want an alphabet that this run has not
     code, said, _ = inside("ls", "tasks", "--include_path", tmp_path / "mine")
     assert code == 0 and "thinking_k_hop" in said
+
+
+def test_what_is_no_line_feed_ends_no_sample(tmp_path, results, inside):
+    """A document and answers with characters that Python calls line ends: the evaluation ends well, with all of its traces."""
+    odd = "\u2028a\u2029b\x85c\x0bd\x0ce\x1cf"
+    folder = run_of("direct", {}, data=squares(tmp_path), results=results)
+    rows = [json.dumps({"question": f"{n}{odd}?", "answer": odd}, ensure_ascii=False) for n in range(3)]
+    (tmp_path / "odd.jsonl").write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "odd.yaml").write_text(
+        f"task: odd\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path / 'odd.jsonl'}}}}}\ntest_split: test\n"
+        'output_type: generate_until\ndoc_to_text: "{{question}}"\ndoc_to_target: "{{answer}}"\n'
+        "generation_kwargs: {until: [], max_gen_toks: 4}\nmetric_list: [{metric: exact_match}]\n"
+    )
+    code, _, complaint = inside(
+        "run", "--model", "thinking", "--model_args", f"pretrained={folder}", "--tasks", "odd", "--log_samples",
+        "--include_path", tmp_path / "mine", "--output_path", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, complaint
+    (logged,) = (tmp_path / "out").rglob("samples_odd_*.jsonl")
+    samples = [json.loads(line) for line in jsonl.lines_of(logged)]
+    assert [sample["doc"]["answer"] for sample in samples] == [odd] * 3
+    for sample in samples:
+        ((thought,),) = sample["thinking"]
+        assert thought["text"] == sample["resps"][0][0] and thought["ledger"]["flops"]["prefill"] > 0
 
 
 def test_the_folder_of_our_tasks_is_told_at_once():

@@ -11,6 +11,7 @@ from lm_eval_made import GENERATE, SHARED, TASKS, made_run, theirs_of, write_tas
 from lm_eval_made import TINY as SMALL
 
 from harness import cli, records, summary
+from harness.jsonl import lines_of
 from harness.lm_eval_bridge import ThinkingLM
 from harness.recheck import recheck
 from harness.runs import run
@@ -42,8 +43,8 @@ MEMBERS = {"made_choice": 9, "made_few": 4, "made_likely": 9}
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_tasks(tmp_path_factory.mktemp("lm_eval_groups"))
-    few = "".join((folder / "test.jsonl").read_text().splitlines(keepends=True)[3:7])
-    (folder / "few.jsonl").write_text(few)
+    few = b"".join(line + b"\n" for line in [*lines_of(folder / "test.jsonl")][3:7])
+    (folder / "few.jsonl").write_bytes(few)
     shared = SHARED % {"folder": folder}
     (folder / "few.yaml").write_text(
         f"task: made_few{shared.replace('test.jsonl', 'few.jsonl')}{TASKS['choice']}\ntag: [made_worn]\n"

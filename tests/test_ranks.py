@@ -22,6 +22,7 @@ from ranked import CASES, UPDATES, followed, spec_of, trainer_of
 
 from harness.cli import main
 from harness.feed import Share
+from harness.jsonl import lines_of
 from harness.ranks import ALONE
 from harness.runs import run
 from harness.spec import from_json, make_spec
@@ -148,7 +149,7 @@ def test_three_processes_ask_as_one_does(lone, tmp_path):
     (folder,) = (tmp_path / "results").glob("runs/*/*/*")
     for name in ("run.json", "attention.jsonl"):
         (folder / name).unlink()
-    lines = (folder / "problems.jsonl").read_bytes().splitlines(keepends=True)
+    lines = [line + b"\n" for line in lines_of(folder / "problems.jsonl")]
     (folder / "problems.jsonl").write_bytes(b"".join(lines[:10]))
     launch(*BY_ALL, "--results", str(tmp_path / "results"), processes=3)
     assert files(tmp_path / "results") == files(lone)
@@ -184,7 +185,7 @@ def test_two_that_are_killed_are_gone_on_with_by_one(rank, lone, tmp_path):
     record, alone = run(SPEC, results=results), run(SPEC, results=lone)
     assert record["train"] == alone["train"] and files(results).keys() == files(lone).keys()
     losses = [
-        [json.loads(line)["loss_nats"] for line in next(folder.glob("weights/*/train.jsonl")).read_text().splitlines()]
+        [json.loads(line)["loss_nats"] for line in lines_of(next(folder.glob("weights/*/train.jsonl")))]
         for folder in (results, lone)
     ]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-4)

@@ -14,6 +14,7 @@ from support import CPU, Pages, RandomTokens, Toy, digits, states_and_inputs, st
 
 from harness.alphabet import make_alphabet
 from harness.feed import Feed, make_batch
+from harness.jsonl import lines_of
 from harness.problem import Document, Tokens
 from harness.spec import TrainSpec
 from harness.strategy import Sight, Strategy
@@ -252,7 +253,7 @@ def test_a_log_without_its_checkpoint_is_started_anew(tmp_path):
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "train.jsonl").write_text('{"update": 99}\n')
     assert trained(tmp_path / "cut")[0] == whole
-    lines = (tmp_path / "cut" / "train.jsonl").read_text().splitlines()
+    lines = list(lines_of(tmp_path / "cut" / "train.jsonl"))
     assert [json.loads(line)["update"] for line in lines[:3]] == [1, 2, 3]
 
 
@@ -264,7 +265,7 @@ def test_a_torn_checkpoint_is_named(tmp_path):
 
 def test_the_log_says_what_happened(tmp_path):
     _, spent = trained(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in lines_of(tmp_path / "train.jsonl")]
     updates = [line["update"] for line in lines]
     assert updates == [*range(1, 11), *range(20, spent.updates + 1, 10)]
     assert all(

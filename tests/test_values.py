@@ -23,6 +23,7 @@ from harness.calibration import BINS, calibration, diagram
 from harness.checks.context import with_methods
 from harness.examination import oracle_of
 from harness.inspect import ask_run, load_run, verify_run
+from harness.jsonl import lines_of
 from harness.learners import Means, Silent, learn
 from harness.meter import CLASSES, gpt2_price, head_flops
 from harness.problem import END, SEP, Key, Piece, Problem, Question, Tokens
@@ -451,7 +452,7 @@ def test_a_run_is_valued_asked_and_verified(made, tmp_path, how, capsys):
     assert record["value"] == {name: made[1][name] for name in names} | scores
     assert files_of(results)["value.json"] == files_of(made[0])["value.json"]
     (folder,) = (results / "runs" / "countdown" / how[0]).iterdir()
-    lines = [json.loads(line) for line in (folder / "problems.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in lines_of(folder / "problems.jsonl")]
     assert all(line["notes"]["values"] for line in lines)
     assert [line["flops"]["verify"] for line in lines] == [
         len(x["notes"]["values"]) * 2 * (HIDDEN * WIDTH + HIDDEN) for x in lines

@@ -17,6 +17,7 @@ from harness import make_spec, run
 from harness.alphabet import make_alphabet
 from harness.examination import oracle_of, referee_of
 from harness.growing import Growing
+from harness.jsonl import lines_of
 from harness.pools import Pool, curves
 from harness.problem import END, SEP, Completion, Key, Problem, Question
 from harness.session import Job
@@ -198,7 +199,7 @@ def test_records_tell_what_candidates_held(tmp_path: Path) -> None:
     }  # fmt: skip
     record = run(make_spec(strategy="self_consistency", task="arithmetic", settings=settings), results=tmp_path)
     (folder,) = (tmp_path / "runs" / "arithmetic" / "self_consistency").iterdir()
-    lines = [json.loads(x) for x in (folder / "problems.jsonl").read_text().splitlines()]
+    lines = [json.loads(x) for x in lines_of(folder / "problems.jsonl")]
     found, weights = record["search"], [x["weight"] for x in lines]
     mean = lambda values: sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)  # noqa: E731
     assert found["coverage"]["value"] == pytest.approx(mean([max(x["candidates"]["scores"].values()) for x in lines]))
@@ -210,7 +211,7 @@ def test_records_tell_what_candidates_held(tmp_path: Path) -> None:
             passed.append(sum(max(s) for s in some) / len(some))
         assert point["pass"] == pytest.approx(mean(passed))
     assert record["access"] == "none" and [p["n"] for p in found["pool"]] == [1, 2, 3, 4]
-    traces = [json.loads(x) for x in (folder / "traces.jsonl").read_text().splitlines()]
+    traces = [json.loads(x) for x in lines_of(folder / "traces.jsonl")]
     for x, trace in zip(lines, traces, strict=True):
         assert sum(trace["tree"]["flops"]) == sum(x["flops"].values())
 
