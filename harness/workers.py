@@ -16,9 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from harness.engines import KILLED, Make, Making, Outcome
 from harness.schedule import Step
 
-PARENT_POLL_S = 1.0
 # What every step imports sooner or later, with all that it imports. Not pandas: a thread of its allocator would be forked too.
-LOADED = ("harness.runs", "harness.values", "scipy.stats", "transformers.models.gpt2.modeling_gpt2")
+LOADED = ("harness.fork_server", "harness.runs", "harness.values", "scipy.stats", "transformers.models.gpt2.modeling_gpt2")
 
 
 class Workers:
@@ -80,13 +79,16 @@ def one_process() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """In a worker: leave when the parent is gone, and leave Ctrl-C to it. A server that has lost its own parent leaves too."""
+    """In a worker: leave when the comparison's process is gone, and leave Ctrl-C to it.
+
+    Workers and fork server all hold copies of the server's pipe: none would find it closed while another one waits for the same.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_S)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
