@@ -5,7 +5,7 @@ Knows options and commands. Imports what a command needs inside that command, so
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.options import (
     RESULTS,
     check_device,
 )
+from harness.visible import say, say_json, to_stderr
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
@@ -46,14 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    to_stderr(f"error: {message}")
 
 
 def _stopped() -> int:
-    print("stopped; what is written is kept. The same command goes on from there:", file=sys.stderr)
-    import shlex
-
-    print("  python -m harness " + shlex.join(sys.argv[1:]), file=sys.stderr)
+    to_stderr("stopped; what is written is kept. The same command goes on from there:")
+    to_stderr("  python -m harness " + shlex.join(sys.argv[1:]))
     return 130
 
 
@@ -92,7 +91,10 @@ def list_plugins(of_runs: bool, task: str | None, results: Path, as_json: bool) 
         raise ValueError("--task: goes with --runs; without it, list shows every plugin")
     from harness.catalogue import catalogue, catalogue_text
 
-    print(json.dumps(catalogue(), indent=1) if as_json else catalogue_text())
+    if as_json:
+        say_json(catalogue())
+    else:
+        say(*catalogue_text().split("\n"))
 
 
 @cli.command()
@@ -131,7 +133,7 @@ def bench(only: tuple[str, ...], sizes: str, repeats: int, as_json: bool) -> int
     from harness import show
     from harness.bench import run_bench
 
-    result = run_bench(sizes=sizes.split(","), only=list(only) or None, repeats=repeats, report=show.to_stderr)
+    result = run_bench(sizes=sizes.split(","), only=list(only) or None, repeats=repeats, report=to_stderr)
     return show.print_bench(result, as_json=as_json)
 
 
@@ -190,7 +192,7 @@ def new(kind: str, name: str, folder: Path) -> None:
     from harness.catalogue import write_scaffold
 
     path = write_scaffold(name, folder)
-    print(f"wrote {path}; next: python -m harness check {path}")
+    say(f"wrote {path}; next: python -m harness check {shlex.quote(str(path))}")
 
 
 for command in (compare, gc, lm_eval, merge, pack, report, run, sweep):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from harness.visible import say
+
 
 @click.command("lm-eval", context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.option("--tasks-path", is_flag=True, help="Print the folder of our tasks in YAML, for lm-eval's --include_path, and stop.")
@@ -16,6 +18,6 @@ def lm_eval(tasks_path: bool, arguments: tuple[str, ...]) -> None:
     from harness.lm_eval_door import TASKS, run_lm_eval
 
     if tasks_path:
-        print(TASKS)
+        say(str(TASKS))
         return
     run_lm_eval(arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.options import JSON, RESULTS
+from harness.visible import say, say_json, to_stderr
 
 if TYPE_CHECKING:
     from harness.garbage import Collected
@@ -28,23 +28,21 @@ def gc(results: Path, weights: bool, dry_run: bool, as_json: bool) -> None:
     found = collect(results, weights=weights, dry_run=dry_run)
     if as_json:
         removed = [{"what": one.what, "path": str(one.path), "bytes": one.bytes} for one in found.removed]
-        print(json.dumps({"dry_run": dry_run, "removed": removed, "kept": found.kept}, indent=1, ensure_ascii=False))
+        say_json({"dry_run": dry_run, "removed": removed, "kept": found.kept})
     else:
         _print_collected(found, dry_run=dry_run)
 
 
 def _print_collected(found: Collected, *, dry_run: bool) -> None:
     """What goes on stdout, what stays on stderr."""
-    from harness.show import to_stderr
-
     for line in found.kept:
         to_stderr(f"left alone: {line}")
     for one in found.removed:
-        print(f"{'would remove' if dry_run else 'removed'} {one.path}: {one.what}, {one.bytes:,} bytes")
+        say(f"{'would remove' if dry_run else 'removed'} {one.path}: {one.what}, {one.bytes:,} bytes")
     for what, (count, size) in found.by_kind().items():
-        print(f"{what}: {count:,}, {size:,} bytes")
+        say(f"{what}: {count:,}, {size:,} bytes")
     if not found.removed:
-        print("nothing to remove")
+        say("nothing to remove")
 
 
 @click.command()
@@ -56,18 +54,15 @@ def _print_collected(found: Collected, *, dry_run: bool) -> None:
 def pack(target: Path, results: Path, task: str | None, traces_of_seed: int, as_json: bool) -> None:
     """All complete runs as one archive, the same bytes for the same records; `merge` unpacks it."""
     from harness.packs import pack as pack_runs
-    from harness.show import to_stderr
 
     found = pack_runs(target, results=results, task=task, traces_of_seed=traces_of_seed, report=to_stderr)
     for line in found.left_out:
         to_stderr(f"left out: {line}")
     if as_json:
-        print(json.dumps(asdict(found) | {"path": str(found.path)}, indent=1, ensure_ascii=False))
+        say_json(asdict(found) | {"path": str(found.path)})
         return
     each = found.packed_bytes / found.runs
-    print(
-        f"wrote {found.path}: {found.runs:,} runs, {found.packed_bytes:,} bytes ({each:,.0f} a run), of {found.content_bytes:,}"
-    )
+    say(f"wrote {found.path}: {found.runs:,} runs, {found.packed_bytes:,} bytes ({each:,.0f} a run), of {found.content_bytes:,}")
 
 
 @click.command()
@@ -78,12 +73,11 @@ def pack(target: Path, results: Path, task: str | None, traces_of_seed: int, as_
 def merge(source: Path, results: Path, audits: int, as_json: bool) -> int:
     """Copy the complete runs that --results lacks from SOURCE, a results folder or a pack. Exit 1 on a conflict."""
     from harness import merging
-    from harness.show import to_stderr
 
     merged = merging.merge(source, results=results, report=to_stderr)
     audited = _audited(merged, audits, results) if audits else []
     if as_json:
-        print(json.dumps(asdict(merged) | {"audited": [asdict(one) for one in audited]}, indent=1, ensure_ascii=False))
+        say_json(asdict(merged) | {"audited": [asdict(one) for one in audited]})
     else:
         _print_merged(merged, audited, source)
     return 1 if merged.conflicts or any(one.reason for one in audited) else 0
@@ -92,7 +86,7 @@ def merge(source: Path, results: Path, audits: int, as_json: bool) -> int:
 def _audited(merged: Merged, count: int, results: Path) -> list[Audited]:
     """Make some of the merged runs again, with progress on stderr."""
     from harness import merging
-    from harness.show import Bars, to_stderr
+    from harness.show import Bars
 
     audited = []
     with Bars() as bars:
@@ -110,11 +104,11 @@ def _print_merged(merged: Merged, audited: list[Audited], source: Path) -> None:
         "in conflict": merged.conflicts,
         "left out": merged.left_out,
     }
-    print(f"{source}: " + ", ".join(f"{len(some):,} {what}" for what, some in counts.items()))
+    say(f"{source}: " + ", ".join(f"{len(some):,} {what}" for what, some in counts.items()))
     for run in merged.conflicts:
-        print(f"conflict: {run}: another record is there, and kept")
+        say(f"conflict: {run}: another record is there, and kept")
     for one in audited:
-        print(f"audit: {one.run}: {one.reason or 'made again, equal'}")
+        say(f"audit: {one.run}: {one.reason or 'made again, equal'}")
     if not audited:
         return
-    print(f"{sum(one.reason is None for one in audited):,} of {len(audited):,} made again are equal")
+    say(f"{sum(one.reason is None for one in audited):,} of {len(audited):,} made again are equal")

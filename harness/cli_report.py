@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from harness.options import JSON, RESULTS
+from harness.visible import say, say_json, to_stderr
 
 
 @click.command()
@@ -33,13 +33,13 @@ def _write(results: Path, seeds: str | None, problems: int | None, *, as_json: b
     chosen = None if seeds is None else seeds_of(seeds)
     written = write_report(results, seeds=chosen, problems=problems or SHOWN_PROBLEMS)
     for line in written.left_out:
-        click.echo(f"left out: {line}", err=True)
+        to_stderr(f"left out: {line}")
     if as_json:
         facts = {"index": str(written.index), "comparisons": written.comparisons, "runs": written.runs}
-        print(json.dumps(facts | {"left_out": list(written.left_out)}, indent=1, ensure_ascii=False))
+        say_json(facts | {"left_out": list(written.left_out)})
     else:
         counted = f"comparisons: {written.comparisons}, runs: {written.runs}, left out: {len(written.left_out)}"
-        print(f"wrote {written.index} ({counted}); open it in a browser")
+        say(f"wrote {written.index} ({counted}); open it in a browser")
     return 0
 
 
@@ -58,11 +58,11 @@ def _check(results: Path, *, as_json: bool) -> int:
     traced = sum(one.traced for one in found.checked.values())
     if as_json:
         facts = {"records": len(found.checked), "traced_problems": traced, "tables": count, "wrong": wrong}
-        print(json.dumps(facts | {"left_out": sorted(left_out)}, indent=1, ensure_ascii=False))
+        say_json(facts | {"left_out": sorted(left_out)})
         return 1 if wrong else 0
     for line in wrong:
-        print(f"differs: {line}")
+        say(f"differs: {line}")
     for line in sorted(left_out):
-        click.echo(f"not recounted: {line}", err=True)
-    print(f"{len(found.checked):,} records, {traced:,} traces and {count:,} tables recomputed: {len(wrong):,} differ")
+        to_stderr(f"not recounted: {line}")
+    say(f"{len(found.checked):,} records, {traced:,} traces and {count:,} tables recomputed: {len(wrong):,} differ")
     return 1 if wrong else 0

@@ -21,8 +21,10 @@ from harness.options import (
     TRACK,
     check_device,
     parse_settings,
+    repeated_options,
     results_url,
 )
+from harness.visible import say_json, to_stderr
 
 if TYPE_CHECKING:
     from harness.tracking import Name as Tracker
@@ -84,7 +86,7 @@ def run(
     from harness.together import run_together
 
     if made:
-        show.to_stderr(made.line())
+        to_stderr(made.line())
     if dry_run:
         if rank() == 0:
             show.print_plan(plan(spec), as_json=as_json)
@@ -94,11 +96,11 @@ def run(
     if record is None:  # the first of several processes says it all
         return
     if made:
-        show.to_stderr(made.line(record))
+        to_stderr(made.line(record))
     if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        say_json(record)
     else:
-        show_runs.print_runs(record, spec, results)
+        show_runs.print_runs(record, spec, results, options=repeated_options())
 
 
 def _spec(

@@ -12,10 +12,10 @@ from harness.engines import Making
 from harness.grid import Cell, Grid, arms_of, grid_of, name_of
 from harness.long_twins import with_long
 from harness.plots import draw
-from harness.show import to_stderr
 from harness.suite import Suite
 from harness.telling import Pictures, write_all
 from harness.tuning import Tuned, tuned_suite, tuning_cells
+from harness.visible import to_stderr
 
 
 def compare_suite(

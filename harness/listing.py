@@ -6,7 +6,6 @@ The record's own seal is checked; the hashes of its other files are not (`report
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ from rich.table import Table
 
 from harness import records, registry
 from harness.records import RUN, Record
-from harness.show import console, to_stderr
+from harness.screen import console
+from harness.visible import say_json, to_stderr
 
 FILE_WIDTH = 160  # where nobody looks at a terminal
 OWN_COLUMN = ("train.flops", "infer.split")  # settings that the table tells anyway
@@ -97,7 +97,7 @@ def print_listed(rows: list[Row], left_out: list[str], *, as_json: bool) -> None
     for line in left_out:
         to_stderr(f"left out: {line}")
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        say_json([asdict(row) for row in rows])
         return
     table = Table(title=f"{len(rows):,} complete runs (run.json alone was read)", title_justify="left")
     for column in ("task", "strategy", "settings"):
@@ -108,7 +108,7 @@ def print_listed(rows: list[Row], left_out: list[str], *, as_json: bool) -> None
         table.add_row(*_cells(row))
     out = console()
     out.width = out.width if out.is_terminal else FILE_WIDTH
-    out.print(table, markup=False)
+    out.print(table)
 
 
 def _cells(row: Row) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 URL = "harness.url"  # in a context's meta: where results lie, if elsewhere
 OWN_SYNC = ("run", "compare", "sweep")  # commands that take and give each run by itself
+OF_MAKING = ("track", "parts", "shard", "checkpoint_s", "max_kv_bytes", "results", "device")  # no part of a run's spec
 NEED_WEIGHTS = ("ask", "verify", "export")
 
 
@@ -85,6 +88,21 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set: expected KEY=VALUE, for example strategy.per_token=2, got {word!r}")
         parsed[key] = value
     return parsed
+
+
+def repeated_options() -> list[str]:
+    """Options of the command under way that say how and where a run is made, as the user gave them, quoted for a shell."""
+    from harness.spec_text import setting_text
+
+    context = click.get_current_context()
+    words: list[str] = []
+    for param in context.command.params:
+        if param.name in OF_MAKING and context.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            value = context.params[param.name]
+            if param.name == "results":
+                value = results_url() or value
+            words += [param.opts[0]] if value is True else [param.opts[0], shlex.quote(setting_text(value))]
+    return words
 
 
 def results_url() -> str | None:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
 
 from harness import registry
 from harness.records import Record
+from harness.screen import Screen, Words, console
 from harness.spec import RunSpec
-
-WIDTH = 118
-
-
-def console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough for our tables."""
-    out = Console(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(width=WIDTH, highlight=False)
-
-
-def to_stderr(line: str) -> None:
-    """One line of progress."""
-    print(line, file=sys.stderr, flush=True)
+from harness.visible import count_on_stderr, say, say_json, to_stderr
 
 
 class Bars:
@@ -34,8 +21,8 @@ class Bars:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"),
-            TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=4,
+            Words("{task.description}"), BarColumn(bar_width=30), Words("{task.fields[facts]}"),
+            TimeRemainingColumn(), console=Screen(stderr=True), refresh_per_second=4,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
@@ -73,12 +60,12 @@ class Counter:
 
     def __exit__(self, *_: object) -> None:
         if self._count and sys.stderr.isatty():
-            print(file=sys.stderr)
+            to_stderr("")
 
     def __call__(self, result: Any) -> None:
         self._count += 1
         if sys.stderr.isatty():
-            print(f"\r{self._what}: {self._count}", end="", file=sys.stderr, flush=True)
+            count_on_stderr(f"{self._what}: {self._count}")
 
 
 def print_plan(plan: Any, *, as_json: bool) -> None:
@@ -91,16 +78,16 @@ def print_plan(plan: Any, *, as_json: bool) -> None:
         "disk_bytes": plan.disk_bytes,
     }
     if as_json:
-        print(json.dumps(facts, indent=1))
+        say_json(facts)
         return
-    print(f"training: {facts['training_flops']:.3g} FLOPs, {plan.updates:,} updates of {plan.flops_per_update:.3g}")
-    print(f"about {facts['minutes']:.1f} minutes of training here, {plan.disk_bytes / 1e6:.1f} MB of disk")
+    say(f"training: {facts['training_flops']:.3g} FLOPs, {plan.updates:,} updates of {plan.flops_per_update:.3g}")
+    say(f"about {facts['minutes']:.1f} minutes of training here, {plan.disk_bytes / 1e6:.1f} MB of disk")
 
 
 def print_asked(asked: Record, *, as_json: bool) -> None:
     """`ask`."""
     if as_json:
-        print(json.dumps(asked, indent=1, ensure_ascii=False))
+        say_json(asked)
         return
     out = console()
     table = Table(title="trace: the cells that were computed", title_justify="left")
@@ -109,35 +96,35 @@ def print_asked(asked: Record, *, as_json: bool) -> None:
     for number, cell in enumerate(asked["trace"]):
         text = "" if cell["text"] is None else repr(cell["text"])[1:-1]
         table.add_row(str(number), cell["kind"], text, str(cell["place"]), "yes" if cell["read"] else "", cell["class"])
-    out.print(table, markup=False)
-    out.print(f"question {asked['question']!r}  said {asked['completion']!r}  answer {asked['answer']!r}", markup=False)
+    out.print(table)
+    out.print(f"question {asked['question']!r}  said {asked['completion']!r}  answer {asked['answer']!r}")
     total = sum(asked["flops"].values())
     parts = ", ".join(f"{k} {v:,}" for k, v in asked["flops"].items() if v)
     tokens = f"{asked['text_tokens']} text + {asked['woven_tokens']} woven tokens; {asked['kv_bytes']:,} bytes of keys and values"
-    out.print(f"FLOPs {total:,} ({parts}); serial passes {asked['serial_passes']:g}; {tokens}", markup=False, soft_wrap=True)
+    out.print(f"FLOPs {total:,} ({parts}); serial passes {asked['serial_passes']:g}; {tokens}", soft_wrap=True)
 
 
 def print_verified(found: Record, *, as_json: bool) -> int:
     """`verify`; 1 if any line differs."""
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
     else:
-        print(f"{found['equal']:,} of {found['problems']:,} problems equal: {found['run']}")
+        say(f"{found['equal']:,} of {found['problems']:,} problems equal: {found['run']}")
         if found["different"]:
-            print("different: " + ", ".join(found["different"]))
+            say("different: " + ", ".join(found["different"]))
     return 0 if found["equal"] == found["problems"] else 1
 
 
 def print_exported(found: Record, *, as_json: bool) -> None:
     """`export`."""
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
         return
-    print(f"wrote {found['folder']}: {', '.join(found['files'])} ({found['parameters']:,} parameters)")
+    say(f"wrote {found['folder']}: {', '.join(found['files'])} ({found['parameters']:,} parameters)")
     if found["same_scores"]:
-        print(f"stock transformers gives the same scores (largest difference {found['largest_difference_nats']:.1e} nats)")
+        say(f"stock transformers gives the same scores (largest difference {found['largest_difference_nats']:.1e} nats)")
     else:
-        print(
+        say(
             "this strategy is more than one pass over plain text, which an ordinary checkpoint cannot hold: scores there differ "
             f"by up to {found['largest_difference_nats']:.2g} nats"
         )
@@ -147,7 +134,7 @@ def print_checks(results: Sequence[Any], *, as_json: bool) -> int:
     """`check`; 1 if any failed."""
     failed = [r for r in results if r.status == "failed"]
     if as_json:
-        print(json.dumps([r.to_json() for r in results], indent=1))
+        say_json([r.to_json() for r in results])
         return 1 if failed else 0
     table = Table(title="checks by plugin", title_justify="left")
     statuses = ("passed", "failed", "known", "skipped")
@@ -162,10 +149,10 @@ def print_checks(results: Sequence[Any], *, as_json: bool) -> int:
     out = console()
     out.print(table)
     for r in failed:
-        out.print(f"FAILED {r.check} (strategy {r.strategy}, task {r.task}): {r.message}", markup=False, soft_wrap=True)
+        out.print(f"FAILED {r.check} (strategy {r.strategy}, task {r.task}): {r.message}", soft_wrap=True)
     for r in results:
         if r.status == "known":
-            out.print(f"known {r.check} (strategy {r.strategy}, task {r.task}): {r.message}", markup=False, soft_wrap=True)
+            out.print(f"known {r.check} (strategy {r.strategy}, task {r.task}): {r.message}", soft_wrap=True)
     out.print(f"{sum(r.status == 'passed' for r in results)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
@@ -173,10 +160,10 @@ def print_checks(results: Sequence[Any], *, as_json: bool) -> int:
 def print_file_report(report: Any, *, as_json: bool) -> int:
     """`check FILE.py`; 1 if any check failed."""
     if as_json:
-        print(json.dumps(report.to_json(), indent=1))
+        say_json(report.to_json())
         return 0 if report.passed else 1
     out = console()
-    out.print(f"{report.strategy}: {report.doc}", markup=False, soft_wrap=True)
+    out.print(f"{report.strategy}: {report.doc}", soft_wrap=True)
     seen = {True: "LEAKS: a later token changes what was said before", False: "no leak", None: "could not be told"}
     out.print(_facts_table("leaks", {f"when {path}": seen[leak] for path, leak in report.leaks.items()}))
     table = Table(title="mean gradient of a target's loss, by how far behind the place stands (nats)", title_justify="left")
@@ -192,7 +179,7 @@ def print_file_report(report: Any, *, as_json: bool) -> int:
     out.print(_facts_table("ledger of one problem", ledger))
     for check in report.checks:
         if check.status == "failed":
-            out.print(f"FAILED {check.check}: {check.message}", markup=False, soft_wrap=True)
+            out.print(f"FAILED {check.check}: {check.message}", soft_wrap=True)
     passed = sum(check.status == "passed" for check in report.checks)
     failed = sum(check.status == "failed" for check in report.checks)
     out.print(f"{passed} checks passed, {failed} failed, in {report.seconds:.0f} s")
@@ -209,7 +196,7 @@ def _facts_table(title: str, facts: dict[str, str]) -> Table:
 def print_bench(result: Record, *, as_json: bool) -> int:
     """`bench`; always 0: figures are for reading."""
     if as_json:
-        print(json.dumps(result, indent=1))
+        say_json(result)
         return 0
     table = Table(title="ratios measured in this run", title_justify="left")
     for column in ("measurement", "ratio", "target", "holds"):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 from rich.table import Table
 
 from harness import registry
@@ -18,8 +16,9 @@ from harness.comparison import Row
 from harness.engines import Outcome
 from harness.grid import Grid, name_of
 from harness.schedule import Step
-from harness.show import console, to_stderr
+from harness.screen import Screen, Words, console
 from harness.tables import shown
+from harness.visible import say_json, to_stderr
 from harness.wording import sentences
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ class Display:
     def __init__(self, grid: Grid, workers: int) -> None:
         self._grid, self._workers = grid, workers
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[facts]}"),
-            console=Console(stderr=True), refresh_per_second=2,
+            Words("{task.description}"), BarColumn(bar_width=30), Words("{task.fields[facts]}"),
+            console=Screen(stderr=True), refresh_per_second=2,
         )  # fmt: skip
         self._running: dict[str, str] = {}
         self._elsewhere: set[str] = set()
@@ -89,7 +88,7 @@ class Display:
         return f"training {registry.plugin_name(step.spec.strategy)}, {step.spec.train.flops:.3g} FLOPs, seed {step.spec.seed}"
 
     def _say(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, soft_wrap=True)
+        self._progress.console.print(line, soft_wrap=True)
 
     def _show(self) -> None:
         task = self._progress.tasks[self._bar]
@@ -111,7 +110,7 @@ def plan_json(grid: Grid, title: str, cost: Cost, present: int, workers: int) ->
 def print_plan(facts: Mapping[str, Any], *, as_json: bool) -> None:
     """The plan: on stdout as JSON, else on stderr, since the tables follow."""
     if as_json:
-        print(json.dumps(facts, indent=1))
+        say_json(facts)
         return
     for line in facts["left_out"]:
         to_stderr(line)
@@ -124,7 +123,7 @@ def print_compared(rows: Sequence[Row], compared: Compared, grid: Grid, paths: S
     """The tables in short, the sentences, the files; 1 if a run failed."""
     failed = [{"run": name_of(one.step.cell, grid), "reason": one.reason} for one in compared.failed if one.step.cell]
     if as_json:
-        print(json.dumps({"sentences": sentences(rows), "files": [str(p) for p in paths], "failed": failed}, indent=1))
+        say_json({"sentences": sentences(rows), "files": [str(p) for p in paths], "failed": failed})
         return 1 if failed else 0
     out, table = console(), shown(rows)
     for (task, flops, place), group in table.groupby(["task", "training FLOPs", "place"], sort=False):
@@ -134,12 +133,12 @@ def print_compared(rows: Sequence[Row], compared: Compared, grid: Grid, paths: S
         for row in group.to_dict("records"):
             words = row | {"verdict": str(row["verdict"]).partition(" (")[0]}  # why: in the sentences below
             drawn.add_row(*(str(words[column]) for column in COLUMNS))
-        out.print(drawn, markup=False)
+        out.print(drawn)
     for line in sentences(rows):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
     for one in failed:
-        out.print(f"failed: {one['run']}: {one['reason']}", markup=False, soft_wrap=True)
+        out.print(f"failed: {one['run']}: {one['reason']}", soft_wrap=True)
     for folder in dict.fromkeys(path.parent for path in paths):
         files = ", ".join(path.name for path in paths if path.parent == folder)
-        out.print(f"wrote {folder}: {files}", markup=False, soft_wrap=True)
+        out.print(f"wrote {folder}: {files}", soft_wrap=True)
     return 1 if failed else 0

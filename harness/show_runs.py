@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness import records, registry, stats
 from harness.defaults import default
 from harness.records import Record
-from harness.show import console, to_stderr
-from harness.spec import RunSpec, make_spec
+from harness.screen import console, styled
+from harness.spec import RunSpec, from_json, make_spec
 from harness.spec_text import command_line
+from harness.visible import to_stderr
 
 
-def print_runs(record: Record, spec: RunSpec, results: Path) -> None:
-    """The run's table; beside it the comparable runs that are there, with their paired differences."""
+def print_runs(record: Record, spec: RunSpec, results: Path, *, options: Sequence[str] = ()) -> None:
+    """Print the run's table; beside it the comparable runs that are there, with their paired differences.
+
+    options: those of the command line that a printed command must repeat, such as --results.
+    """
     baseline, others = _comparable(spec, results)
     shown = [record] if spec == baseline else [r for r in others if r["spec"] == baseline.to_json()] + [record]
     if spec == baseline:
@@ -31,11 +35,12 @@ def print_runs(record: Record, spec: RunSpec, results: Path) -> None:
     out.print(_runs_table(shown))
     for other in shown[1:]:
         out.print(_difference(shown[0], other, results))
-    if len(shown) == 1:
-        _suggest(out, spec, baseline)
+    partner = _partner(spec, baseline) if len(shown) == 1 else None
+    if partner is not None:
+        out.print(f"To compare, run: {command_line(partner)}{''.join(f' {word}' for word in options)}", soft_wrap=True)
     for shown_record in shown:
         folder = records.run_folder(results, records.spec_of(shown_record))
-        out.print(f"[dim]{_name(shown_record)}: {folder}[/dim]", soft_wrap=True)
+        out.print(styled((f"{_name(shown_record)}: {folder}", "dim")), soft_wrap=True)
 
 
 def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
@@ -55,14 +60,17 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     return baseline, found
 
 
-def _suggest(out: Console, spec: RunSpec, baseline: RunSpec) -> None:
-    """Name the command that makes the run beside this one."""
+def _partner(spec: RunSpec, baseline: RunSpec) -> RunSpec | None:
+    """Find the run that this one is to be held against: the baseline; of the baseline, one that must be taught."""
     partner = baseline
     if spec == baseline and not spec.train.flops:
-        return  # nothing is taught here, so what must be taught is no partner
+        return None  # nothing is taught here, so what must be taught is no partner
     if spec == baseline:
         partner = dataclasses.replace(spec, strategy=make_spec(strategy=default("partner"), task=default("task")).strategy)
-    out.print(f"To compare, run: {command_line(partner)}", soft_wrap=True)
+    try:
+        return from_json(partner.to_json())  # checks that it suits the task and the settings
+    except ValueError:
+        return None
 
 
 def _name(record: Record) -> str:
@@ -179,7 +187,7 @@ def _difficulty_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _difference(base: Record, other: Record, results: Path) -> str:
+def _difference(base: Record, other: Record, results: Path) -> Text:
     """One sentence: the paired difference of the headline metric on the same problems."""
     name = next(iter(base["metrics"]))
     ours, theirs = (records.read_lines(records.run_folder(results, records.spec_of(r))) for r in (other, base))
@@ -192,15 +200,24 @@ def _difference(base: Record, other: Record, results: Path) -> str:
         d = stats.ratio([a["nats"] - b["nats"] for a, b in both], [a["targets"] for a, _ in both], weights)
         unit, scale = "nats per text token (less is better)", 1.0
     if d.value is None or d.low is None or d.high is None:
-        return ""
+        return styled()
     digits = 1 if scale == 100 else 4
     low, value, high = (f"{x * scale:+.{digits}f}" for x in (d.low, d.value, d.high))
-    cost = other["infer"]["flops_per_problem"]["total"] / base["infer"]["flops_per_problem"]["total"]
-    return (
-        f"[bold]{_name(other)} minus {_name(base)}: {value} {unit}[/bold] (95% {low} to {high}, the same {len(both):,} problems),"
-        f" at {other['train']['spent_flops'] / base['train']['spent_flops']:.2f}x its training FLOPs"
-        f" and {cost:.2f}x its inference FLOPs. One training seed describes; it decides nothing."
+    training = _ratio(other["train"]["spent_flops"], base["train"]["spent_flops"], "training FLOPs")
+    asked, theirs_asked = (r["infer"]["flops_per_problem"]["total"] for r in (other, base))
+    asking = _ratio(asked, theirs_asked, "inference FLOPs")
+    return styled(
+        (f"{_name(other)} minus {_name(base)}: {value} {unit}", "bold"),
+        f" (95% {low} to {high}, the same {len(both):,} problems), at {training} and {asking}. "
+        "One training seed describes; it decides nothing.",
     )
+
+
+def _ratio(ours: float, theirs: float, what: str) -> str:
+    """Say what one run spent as a multiple of another's; nothing has no multiple."""
+    if theirs:
+        return f"{ours / theirs:.2f}x its {what}"
+    return f"{ours:.3g} {what} against none" if ours else f"no {what} in either"
 
 
 def _words(name: str) -> str:

@@ -62,12 +62,12 @@ def command_line(spec: RunSpec) -> str:
     words += ["--task", task, "--seed", str(spec.seed), "--threads", str(spec.threads)]
     behind = f"task.{spec.task.argument}"
     for key, value in changed_settings(spec).items():
-        words += ["--set", f"{key}={_setting_text(value)}"] if key != behind or ":" not in task else []
+        words += ["--set", f"{key}={setting_text(value)}"] if key != behind or ":" not in task else []
     return shlex.join(words)
 
 
-def _setting_text(value: Any) -> str:
-    """A setting's value as it is typed."""
+def setting_text(value: Any) -> str:
+    """Spell a setting's value as it is typed."""
     if value is None:
         return "none"
     if isinstance(value, float):

@@ -33,13 +33,17 @@ def headline(every: Sequence[Measured]) -> Measured:
 def gain_of(row: Row, every: Sequence[Measured]) -> Gains | None:
     """Training FLOPs that the comparator needs for an arm's score / those that the arm spent, at the arm's cost of asking.
 
-    Over the seeds that all budgets have; None where there are none, or only one budget to tell by.
+    Over the seeds that all budgets have; None where there are none, or only one budget to tell by. No budget is no point of the
+    curve, which is one over log FLOPs, and what spent nothing has no ratio.
     """
-    curves = {one.train_flops: one.curves[PRIMARY] for one in every}
-    seeds = set.intersection(*(set(found.seeds) for found in curves.values()), set(row.at.scores) if row.at else set())
+    curves = {one.train_flops: one.curves[PRIMARY] for one in every if one.train_flops}
+    of_budgets = [set(found.seeds) for found in curves.values()]
+    seeds = set.intersection(*of_budgets, set(row.at.scores) if row.at else set())
     others = {flops: found.at(found.rival(row.number), row.at.cost) for flops, found in curves.items()} if row.at else {}
     there: dict[float, At] = {flops: at for flops, at in others.items() if at is not None}
-    if row.at is None or not seeds or not there or len(every) < 2:
+    if row.at is None or not seeds or not there or len(curves) < 2:
+        return None
+    if not all(training_flops(row.records[seed]["train"]) for seed in seeds):
         return None
     return gains([_seed_curve(row, row.at, there, seed) for seed in sorted(seeds)], higher_is_better=row.higher_is_better)
 

@@ -291,6 +291,16 @@ def test_compute_that_an_idea_saves(idea, text):
     assert table["seeds at 90% or above"][0] == "0 of 8" and table["two groups of seeds"][0] == "no"
 
 
+@pytest.mark.parametrize("scores,text", [({0.0: 0.1, 1e9: 0.3, 3e9: 0.5}, "1.0x"), ({0.0: 0.1, 3e9: 0.5}, None)])
+def test_no_training_is_no_point_of_the_curve_of_gains(scores, text):
+    """A curve over log FLOPs has no place for 0; budgets beside it tell the same as without it, and one alone tells nothing."""
+    rows, every = budgets(scores, 0.5)
+    found = gain_of(rows[-1], every)
+    assert (found and found.median.text) == text
+    assert rows[0].train_flops == 0 and gain_of(rows[0], every) is None  # what spent nothing has no ratio
+    assert worth(rows, every)["compute-equivalent gain [95%]"][0].startswith(text or "-")
+
+
 def test_the_cheapest_way_to_a_score():
     """The idea reaches plain training's score at a third of the training budget, at the same cost a question."""
     table = questions(budgets({1e9: 0.3, 3e9: 0.5}, 0.5)[1])
