@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.spec import RunSpec, make_spec
 
@@ -40,43 +40,31 @@ def run(
         return run_spec(spec, results=folder, again=again, device=device, max_kv_bytes=max_kv_bytes)
 
 
-def load_runs(path: str | Path = "results") -> pd.DataFrame:
-    """All complete runs below a results folder as a tidy table: a row for each run and metric.
+def load_runs(path: str | Path = "results", *, split: Literal["test", "validation", "all"] = "test") -> pd.DataFrame:
+    """Complete runs of a results folder as a tidy table: a row for each run, metric and comparison that the run belongs to.
 
-    Columns: task, strategy, fingerprint, learner, seed, metric, value, low, high, n, floor, train_flops, and the means per
-    problem: infer_flops, serial_passes, text_tokens, woven_tokens; then ``strategy.X`` and ``task.X`` settings. A record that
-    cannot be read is named in a warning and left out.
+    Runs are read below ``path/runs`` and from the packs below ``path/records``; nothing is written. A record that cannot be read
+    is named in a warning and left out. Raises ValueError where there is no run.
+
+    split: the problems that a run was asked: those of the test, those on which points are chosen, or both.
+
+    The columns:
+
+    - ``comparison``, ``arm``: the comparison whose tables lie in ``path/tables``, and the name of the run's arm in them. A run
+      of two comparisons has two rows, a run of none has one, with both empty. Arms of one strategy differ in this alone.
+    - ``task``, ``strategy``, ``fingerprint``, ``learner``, ``seed``; ``split``, and ``problems``: the number that was asked.
+    - ``metric``, ``value``, ``low``, ``high``, ``n``, ``floor``: a score with its 95% interval over the ``n`` problems, as
+      tables of a single seed have it, and the score of the best constant answer. Accuracies are shares, from 0 to 1.
+    - ``target_flops``: the training budget, in a comparison that of the table's row; ``train_flops``: the training FLOPs spent.
+    - ``infer_flops``, ``serial_passes``, ``text_tokens``, ``woven_tokens``: means over the problems.
+    - ``model.X``, ``train.X``, ``infer.X``, ``strategy.X``, ``task.X``, ``pretraining.X``: every setting, by the key that
+      ``--set`` takes. A setting that a run does not have is missing in its row.
     """
     import warnings
 
-    import pandas as pd
+    from harness.run_table import table_of_runs
 
-    from harness import records
-
-    rows = []
-    for folder in records.run_folders(Path(path)):
-        try:
-            record = records.read_run(folder)
-        except ValueError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
-            continue
-        rows += _rows(record)
-    return pd.DataFrame(rows)
-
-
-def _rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A run's rows of the tidy table."""
-    from harness import registry
-
-    spec, infer = record["spec"], record["infer"]
-    common = {"task": registry.title("task", spec["task"]), "strategy": spec["strategy"]["name"]}
-    common |= {key: record[key] for key in ("fingerprint", "learner", "seed")}
-    costs = {
-        "train_flops": record["train"]["spent_flops"],
-        "infer_flops": infer["flops_per_problem"]["total"],
-        "serial_passes": infer["serial_passes_per_problem"],
-        "text_tokens": infer["text_tokens_per_problem"],
-        "woven_tokens": infer["woven_tokens_per_problem"],
-    }
-    settings = {f"{g}.{k}": v for g in ("strategy", "task") for k, v in spec[g].items() if k not in ("name", "version")}
-    return [{**common, "metric": name, **metric, **costs, **settings} for name, metric in record["metrics"].items()]
+    table, left_out = table_of_runs(Path(path), split)
+    for reason in left_out:
+        warnings.warn(f"left out: {reason}", stacklevel=2)
+    return table

@@ -9,6 +9,7 @@ of it before the first run is given. Knows names and archives; of a record only 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import itertools
 import lzma
@@ -16,7 +17,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -141,6 +142,44 @@ def unpacked(source: Path) -> Generator[tuple[str, Path], None, None]:
             shutil.rmtree(folder)
 
 
+def read_pack(source: Path) -> tuple[dict[str, records.Record], list[str]]:
+    """Records of a pack by their runs' paths, read in place and checked against the files beside them; and what is left out.
+
+    ValueError if the pack is damaged or holds anything else.
+    """
+    found: dict[str, records.Record] = {}
+    left_out: list[str] = []
+    seen: set[str] = set()
+    with _sound(source), contextlib.closing(_files(source)) as files:
+        for run, group in itertools.groupby(files, key=lambda one: one[0]):
+            if run in seen:
+                raise ValueError(f"{source} holds {run} twice: it was not made by `pack`")
+            seen.add(run)
+            try:
+                found[run] = _record_among(group, source / run)
+            except ValueError as error:
+                left_out.append(str(error))
+    if not seen:
+        raise ValueError(f"{source} holds no run; make it anew with `pack`")
+    return found, left_out
+
+
+def _record_among(group: Iterable[tuple[str, str, IO[bytes]]], folder: Path) -> records.Record:
+    """The record among a run's files; ValueError if it is spoilt. All files are read, whatever is found."""
+    content, hashes = b"", dict[str, str]()
+    for _, name, file in group:
+        read = file.read()
+        hashes[name] = hashlib.sha256(read).hexdigest()
+        content = read if name == records.RUN else content
+    if records.RUN not in hashes:
+        raise ValueError(f"{folder} has no {records.RUN}: it was not made by `pack`")
+    path = folder / records.RUN
+    record = records.check_run(records.parse_record(content, path, hashes.get), path)
+    if place_of(record) != "/".join(folder.parts[-4:]):
+        raise ValueError(f"{folder} holds the record of {place_of(record)}; leave it out")
+    return record
+
+
 def _check(source: Path) -> None:
     """Read a pack to its end; ValueError for what should not be there."""
     seen: dict[str, set[str]] = {}
@@ -157,13 +196,19 @@ def _check(source: Path) -> None:
 
 def _files(source: Path) -> Generator[tuple[str, str, IO[bytes]], None, None]:
     """A pack's files in order: run, name, and the content, to be read before the next one is asked for."""
+    with _sound(source), lzma.open(source) as xz, tarfile.open(fileobj=xz, mode="r|") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() else None
+            yield *_place(member, source), _plain(content, member, source)
+        while xz.read(CHUNK_BYTES):  # to the end mark, whose absence tells that a part is missing
+            pass
+
+
+@contextlib.contextmanager
+def _sound(source: Path) -> Iterator[None]:
+    """Turn the errors of a damaged or unreadable pack into ValueErrors, wherever its files are read."""
     try:
-        with lzma.open(source) as xz, tarfile.open(fileobj=xz, mode="r|") as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() else None
-                yield *_place(member, source), _plain(content, member, source)
-            while xz.read(CHUNK_BYTES):  # to the end mark, whose absence tells that a part is missing
-                pass
+        yield
     except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
         raise ValueError(f"{source} is truncated or damaged ({error}); fetch it again, or make it anew with `pack`") from None
     except OSError as error:

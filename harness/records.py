@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,11 +65,22 @@ def seal(record: Record) -> str:
 def read_record(folder: Path, *, name: str = RUN, hashed: bool = True) -> Record:
     """A complete record; ValueError says what is wrong with it and what to do. hashed: its files are checked too."""
     path = folder / name
-    advice = "restore it, or use --again to make it anew"
     try:
-        record = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path}: no complete run lies there (no {name})") from None
+
+    def sha256_of(file: str) -> str | None:
+        return storage.sha256(folder / file) if (folder / file).exists() else None
+
+    return parse_record(content, path, sha256_of if hashed else None)
+
+
+def parse_record(content: bytes, path: Path, sha256_of: Callable[[str], str | None] | None) -> Record:
+    """A complete record from its bytes. path: its place; sha256_of: gives the hashes of the files beside it, None: unchecked."""
+    advice = "restore it, or use --again to make it anew"
+    try:
+        record = json.loads(content)
     except (ValueError, UnicodeDecodeError):
         raise ValueError(f"{path} is truncated or no JSON; {advice}") from None
     if not isinstance(record, dict) or "digest" not in record or "schema" not in record:
@@ -78,26 +89,33 @@ def read_record(folder: Path, *, name: str = RUN, hashed: bool = True) -> Record
         raise ValueError(f"{path} has schema {record['schema']}, this harness reads {SCHEMA}; {advice}")
     if seal(record) != record["digest"]:
         raise ValueError(f"{path} was edited after it was written; {advice}")
-    for file, expected in record["files"].items() if hashed else ():
-        if name == RUN and file in MAY_BE_GONE and not (folder / file).exists():
+    if sha256_of is None:
+        return record
+    for file, expected in record["files"].items():
+        found = sha256_of(file)
+        if path.name == RUN and file in MAY_BE_GONE and found is None:
             continue
-        if not (folder / file).exists() or storage.sha256(folder / file) != expected:
-            raise ValueError(f"{folder / file} is missing or was changed since the run; {advice}")
+        if found != expected:
+            raise ValueError(f"{path.parent / file} is missing or was changed since the run; {advice}")
     return record
 
 
 def read_run(folder: Path, spec: RunSpec | None = None) -> Record:
     """A complete run's record; with a spec, ValueError if the record is another's."""
-    record = read_record(folder)
+    return check_run(read_record(folder), folder / RUN, spec)
+
+
+def check_run(record: Record, path: Path, spec: RunSpec | None = None) -> Record:
+    """The record, if it is a run's and says so of itself; with a spec, of that run. ValueError otherwise; path: its place."""
     missing = [key for key in RUN_KEYS if key not in record]
     advice = "move it away, or use --again to make it anew"
     if missing:
-        raise ValueError(f"{folder / 'run.json'} lacks {', '.join(missing)}; {advice}")
+        raise ValueError(f"{path} lacks {', '.join(missing)}; {advice}")
     fingerprint = digest({k: v for k, v in record["spec"].items() if k != "seed"})
     if fingerprint != record["fingerprint"] or (spec is not None and record["fingerprint"] != spec.fingerprint()):
-        raise ValueError(f"{folder / 'run.json'} is the record of another run; {advice}")
+        raise ValueError(f"{path} is the record of another run; {advice}")
     if spec is not None and record["seed"] != spec.seed:
-        raise ValueError(f"{folder / 'run.json'} is the record of seed {record['seed']}; {advice}")
+        raise ValueError(f"{path} is the record of seed {record['seed']}; {advice}")
     return record
 
 
