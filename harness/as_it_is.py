@@ -1,14 +1,17 @@
 """Loading a pretrained model that is asked as it is: what may run on it, what its cells cost, and whether we follow it truly.
 
 Every load ends in a self-test on a short text: our logits, whole and in two cached chunks, against the library's own forward, and
-its matrix products against the price. Knows the transformers library; knows no architecture by name, GPT-2 apart.
+its matrix products against the price. A GPT-2 that our own kernels compute passes the same test. Knows the transformers library;
+knows no architecture by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,19 +20,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import registry
 from harness.alphabet import Alphabet
+from harness.backbone import Backbone
 from harness.causal_lm import CausalBackbone, Shape
 from harness.decoder import Decoder
 from harness.defaults import default
 from harness.meter import Price
-from harness.pretrained import check_rows, local_path, told_in_a_line
+from harness.pretrained import GPT2, check_rows, local_path, told_in_a_line
 from harness.rows import Feed
-from harness.spec import ModelSpec
+from harness.spec import DIRECT_BASELINE, ModelSpec
 from harness.strategy import Strategy
 
+Made = TypeVar("Made", bound=Backbone)
 OWN_METHODS = ("weave", "positions", "sight", "forward", "passes", "readout", "parts")  # that such a model cannot follow
-TOLERANCE = 1e-3  # of logits
+TOLERANCE, RELATIVE_TOLERANCE = 1e-3, 1e-4  # of logits; of the largest one, where that is less
 TEST_TOKENS, TEST_CUT = 13, 5
-WINDOWS = ("sliding_window", "window_size", "local_window_size", "attention_chunk_size")  # within one of them all is seen
+LOUD = 1024.0  # logits are made as large as this, so that a cap behind the head is seen
+WINDOW = re.compile(r"(^|_)(windows?(_size|_len)?|attention_chunk_size|local_attention)$")  # of a config: all is seen within it
+BY_LENGTH = ("dynamic", "longrope")  # rotary angles that are other ones in texts beyond the original length
 PRODUCTS = ("mm", "addmm")  # how linears appear to torch's counter; attention's are batched ones
 
 
@@ -42,14 +49,36 @@ def load_as_it_is(spec: ModelSpec, kind: str, *, strategy: Strategy, alphabet: A
     rows = model.get_input_embeddings().num_embeddings
     check_rows(path, rows, alphabet)
     context = _context_tokens(spec, config)
-    ids = np.random.default_rng(0).integers(0, rows, min(TEST_TOKENS, context))
+
+    def made(shape: Shape) -> CausalBackbone:
+        return CausalBackbone(model, strategy=strategy, alphabet=alphabet, shape=shape, context_tokens=context)
+
+    return _tested(model, made, path=path, kind=kind, most_tokens=context)
+
+
+def check_plain(model: Any, *, path: str, alphabet: Alphabet) -> None:
+    """ValueError if our kernels say or price anything else than the library's own forward of a GPT-2 that was just loaded."""
+
+    def made(shape: Shape) -> Backbone:
+        backbone = Backbone(model, strategy=DIRECT_BASELINE, alphabet=alphabet)
+        if backbone.price != shape.price:
+            raise ValueError(f"its cells are priced {backbone.price} where its weights come to {shape.price}")
+        return backbone
+
+    _tested(model, made, path=path, kind=GPT2, most_tokens=model.config.n_positions)
+
+
+def _tested(model: Any, made: Callable[[Shape], Made], *, path: str, kind: str, most_tokens: int) -> Made:
+    """The backbone that ``made`` makes of a model, after the self-test."""
+    rows = model.get_input_embeddings().num_embeddings
+    ids = np.random.default_rng(0).integers(0, rows, min(TEST_TOKENS, most_tokens))
     try:
-        logits, shape = _followed(model, config, ids)
-        backbone = CausalBackbone(model, strategy=strategy, alphabet=alphabet, shape=shape, context_tokens=context)
+        logits, shape = _followed(model, ids)
+        backbone = made(shape)
         off = max(float((found - logits).abs().max()) for found in _asked(backbone, ids))
     except Exception as error:  # of whatever kind: its forward may take other arguments than those that we give
         raise _not_followed(path, kind, str(error) or type(error).__name__) from None
-    if not off <= TOLERANCE:  # NaN too
+    if not off <= min(TOLERANCE, RELATIVE_TOLERANCE * float(logits.abs().max())):  # NaN too
         raise _not_followed(path, kind, f"logits differ by {off:.2g}")
     return backbone
 
@@ -84,32 +113,72 @@ def _loaded(path: str, kind: str) -> Any:
         model, loaded = load(place, dtype=torch.float32, output_loading_info=True)
         if model.config.is_encoder_decoder:
             raise ValueError("it has an encoder, and is no decoder-only causal model")
+        if getattr(model.config, "add_cross_attention", False):
+            raise ValueError("add_cross_attention=true: it reads an encoder's states, and there are none here")
         if loaded["missing_keys"]:
             raise ValueError(f"it lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
         if not isinstance(model.get_output_embeddings(), nn.Linear):
             raise ValueError("it has no head that is a single matrix")
+    model.config.return_dict = True  # how a forward hands over what it found is ours to say
     return model.eval()
 
 
 def _context_tokens(spec: ModelSpec, config: Any) -> int:
     """Text tokens that a sequence may have: what is asked for, within what the model knows and sees at once."""
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", *WINDOWS)]
+    limits = [getattr(config, "max_position_embeddings", None), *_windows(config), *_rotary_lengths(config)]
     known = [limit for limit in (*limits, spec.context_tokens) if isinstance(limit, int) and limit > 0]
     if not known:
         raise ValueError("model.context_tokens: this model does not say how long its texts may be; give a number")
     return min(known)
 
 
-def _followed(model: Any, config: Any, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Shape]:
+def _windows(config: Any) -> Iterator[int]:
+    """The config's windows of attention, by whatever name; some have one for each layer."""
+    for name, value in config.to_dict().items():
+        if WINDOW.search(name) and not isinstance(value, bool):
+            yield from value if isinstance(value, (list, tuple)) else [value]
+
+
+def _rotary_lengths(config: Any) -> Iterator[int]:
+    """The lengths of texts from which on the rotary angles of all tokens change, so that cached keys would be stale."""
+    rotary = getattr(config, "rope_parameters", None) or {}
+    for one in (rotary, *rotary.values()):  # of all layers, or by the type of a layer
+        if isinstance(one, dict) and one.get("rope_type") in BY_LENGTH and "original_max_position_embeddings" in one:
+            yield one["original_max_position_embeddings"]
+
+
+@contextmanager
+def _loud(head: nn.Module) -> Iterator[list[Tensor]]:
+    """While a head's logits are multiplied by a power of two, which loses no bit: (what it says, the factor)."""
+    said: list[Tensor] = []
+
+    def louder(_module: nn.Module, _given: Any, logits: Tensor) -> Tensor:
+        most = float(logits.abs().max())
+        factor = 2.0 ** np.ceil(np.log2(LOUD / most)) if 0 < most < LOUD else 1.0
+        said.extend((logits * factor, torch.tensor(factor)))
+        return said[0]
+
+    hook = head.register_forward_hook(louder)
+    try:
+        yield said
+    finally:
+        hook.remove()
+
+
+def _followed(model: Any, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Shape]:
     """The library's own logits (n, V) of a text, and the model's shape by what that forward kept and multiplied."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        found = model(input_ids=torch.from_numpy(ids)[None], use_cache=True)
+    config, given = model.config.get_text_config(), torch.from_numpy(ids)[None]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _loud(model.get_output_embeddings()) as said:
+        found = model(input_ids=given, use_cache=True, return_dict=True)
     kept = getattr(getattr(found, "past_key_values", None), "layers", ())
     layers = [(layer.keys.shape, layer.values.shape) for layer in kept if hasattr(layer, "keys")]
     if not kept or len(layers) < len(kept):
         raise ValueError("its layers do not keep keys and values, and nothing else, between tokens")
-    if getattr(config, "final_logit_softcapping", None):  # it bends small logits too little to be seen below
+    if getattr(config, "final_logit_softcapping", None):
         raise ValueError("its logits are capped")
+    if not torch.equal(found.logits, said[0]):
+        off = float((found.logits - said[0]).abs().max() / said[1])
+        raise ValueError(f"its logits differ by {off:.2g} from what its head says")
     (_, kv_heads, _, width), _ = layers[0]
     if any(keys != layers[0][0] or values != keys for keys, values in layers):
         raise ValueError("its layers keep keys and values of different shapes")
@@ -122,7 +191,7 @@ def _followed(model: Any, config: Any, ids: np.ndarray[Any, Any]) -> tuple[Tenso
     priced = len(ids) * (price.cell_flops + price.head(head.out_features))
     if seen != priced:
         raise ValueError(f"it multiplies matrices of {seen:,} FLOPs where its weights come to {priced:,}")
-    return found.logits[0].float(), Shape(heads=heads, kv_heads=kv_heads, head_width=width, price=price)
+    return (said[0] / said[1])[0].float(), Shape(heads=heads, kv_heads=kv_heads, head_width=width, price=price)
 
 
 def _matrices(base: nn.Module) -> Sequence[int]:
@@ -140,7 +209,7 @@ def _matrices(base: nn.Module) -> Sequence[int]:
     return sizes
 
 
-def _asked(backbone: CausalBackbone, ids: np.ndarray[Any, Any]) -> list[Tensor]:
+def _asked(backbone: Backbone, ids: np.ndarray[Any, Any]) -> list[Tensor]:
     """Our logits (n, V) of a text: fed whole, and in two chunks."""
     found = []
     for cuts in ((0, len(ids)), (0, TEST_CUT, len(ids))):

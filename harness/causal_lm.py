@@ -124,6 +124,7 @@ class CausalBackbone(Backbone):
             attention_mask=part.mask(fused=self._fused),
             past_key_values=cache,
             use_cache=True,
+            return_dict=True,
         ).last_hidden_state
         return found
 

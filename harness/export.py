@@ -62,14 +62,18 @@ def _tokenizer(backbone: Backbone) -> Any:
     from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer.from_str(backbone.alphabet.codec.tokenizer_json())
-    named: list[Special] = [p for p in backbone.alphabet.pieces(backbone.head_ids) if isinstance(p, Special)]
-    for special in named:
-        tokenizer.add_special_tokens([AddedToken(END_TEXT if special == END else special.name, normalized=False)])
+    alphabet, columns = backbone.alphabet, backbone.head_ids
+    tokenizer = Tokenizer.from_str(alphabet.codec.tokenizer_json())
+    end = tokenizer.id_to_token(alphabet.end_id) or END_TEXT
+    specials = [p for p in alphabet.pieces(columns) if isinstance(p, Special)]
+    names = {columns.index(alphabet.id_of(special)): end if special == END else special.name for special in specials}
+    beyond = range(tokenizer.get_vocab_size(), max(names) + 1)  # a model may have rows that no token has
+    added = [end, *(names.get(column, f"<|row {column}|>") for column in beyond)]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in added])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token=END_TEXT,
-        bos_token=END_TEXT,
+        eos_token=end,
+        bos_token=end,
         clean_up_tokenization_spaces=False,
         model_max_length=int(backbone.model.config.n_positions),
     )

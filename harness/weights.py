@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
+from harness.gpt2_config import kind_of_config
 from harness.meter import Price, gpt2_price
 from harness.pretrained import GPT2, check_rows, local_path, told_in_a_line
 from harness.seeds import derive
@@ -29,13 +30,17 @@ INIT_STD = 0.02  # GPT-2's
 
 def make_backbone(spec: ModelSpec, *, strategy: Strategy, alphabet: Alphabet, seed: int) -> Backbone:
     """A fresh (or pretrained, if spec.path is set) GPT-2 for what this strategy learns by, and an alphabet; at a path also any
-    causal model that is asked as it is."""
+    causal model that is asked as it is. What is loaded from a path has passed the self-test of `harness.as_it_is`."""
     strategy = strategy.learner()
     if spec.path and (kind := kind_of(spec.path)) != GPT2:
         from harness.as_it_is import load_as_it_is
 
         return load_as_it_is(spec, kind, strategy=strategy, alphabet=alphabet)
     model = _pretrained(spec.path, alphabet) if spec.path else _fresh(spec, alphabet, seed)
+    if spec.path:
+        from harness.as_it_is import check_plain
+
+        check_plain(model, path=spec.path, alphabet=alphabet)
     own = model.config.n_positions
     context = own if spec.path and spec.context_tokens is None else min(spec.shape[3], own)
     rows = _grown(model.transformer.wte.weight, alphabet.size, seed, "special tokens")
@@ -75,22 +80,25 @@ def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
 
 
 def kind_of(path: str) -> str:
-    """The model type of a pretrained model, as the transformers library calls it; ValueError names model.path."""
+    """The model type of a pretrained model, as the transformers library calls it; ValueError names model.path.
+
+    Of a GPT-2 that our kernels do not compute, with the facts of its config that they do not follow: it is asked as it is.
+    """
     from transformers import AutoConfig
 
     place = local_path(path)
     with told_in_a_line(path):
-        return str(AutoConfig.from_pretrained(place).model_type)
+        return kind_of_config(AutoConfig.from_pretrained(place))
 
 
 def check_teachable(spec: RunSpec) -> None:
-    """ValueError if a run would teach a pretrained model that is no GPT-2."""
+    """ValueError if a run would teach a pretrained model that is no GPT-2 as our kernels compute it."""
     path = spec.model.path
     if path is None or (spec.train.flops == 0 and spec.pretraining is None) or (kind := kind_of(path)) == GPT2:
         return
     named = "train.flops" if spec.pretraining is None else "pretraining"
     legal = "train.flops=0 (--train-flops 0)" if spec.pretraining is None else "no pretraining phase, and train.flops=0"
-    raise ValueError(f"{named}: {path} is a {kind}, and only the shape of GPT-2 is taught here; legal for it: {legal}")
+    raise ValueError(f"{named}: {path} is a {kind}, and only GPT-2s as OpenAI shaped them are taught here; legal for it: {legal}")
 
 
 def _pretrained(path: str, alphabet: Alphabet) -> Any:
@@ -102,6 +110,7 @@ def _pretrained(path: str, alphabet: Alphabet) -> Any:
     load: Any = GPT2LMHeadModel.from_pretrained
     with told_in_a_line(path, GPT2):
         model, loaded = load(place, output_loading_info=True, dtype=torch.float32, **drops)
+    model.config.return_dict = True  # how a forward hands over what it found is ours to say
     if loaded["missing_keys"]:
         raise ValueError(f"model.path: {path} lacks weights: {', '.join(sorted(loaded['missing_keys'])[:3])}")
     check_rows(path, model.config.vocab_size, alphabet)

@@ -20,6 +20,7 @@ SHAPE: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 96
 }  # fmt: skip
 GROUPED: dict[str, Any] = SHAPE | {"num_key_value_heads": 2}
+GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", GROUPED),
     "llama, tied": ("LlamaConfig", GROUPED | {"tie_word_embeddings": True}),
@@ -28,6 +29,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi, a head with a bias": ("PhiConfig", SHAPE),
     "gpt_neox": ("GPTNeoXConfig", SHAPE),
     "gemma, scaled embeddings": ("GemmaConfig", GROUPED | {"head_dim": 8}),
+    "gpt2, relu and untied": ("GPT2Config", GPT2 | {"activation_function": "relu", "tie_word_embeddings": False}),
+    "gpt2, narrow and scaled by layer": (
+        "GPT2Config", GPT2 | {"n_inner": 40, "scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
+    ),
     "gptj, eager only": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 96}),
     "opt": (
         "OPTConfig",

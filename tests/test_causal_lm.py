@@ -20,7 +20,7 @@ from support import Pages, strategy
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from harness import causal_lm, make_spec, records
+from harness import as_it_is, causal_lm, make_spec, records
 from harness.bounds import CPU
 from harness.decoder import Decoder
 from harness.documents import rolling_windows
@@ -31,6 +31,7 @@ from harness.recheck import recheck
 from harness.rows import Feed
 from harness.runs import plan, run
 from harness.session import Job, Session
+from harness.spec import ModelSpec
 from harness.wants import Fork, Generate, Mark, Peek, Rewind, Score, Start
 from harness.weights import weights_hash
 
@@ -362,6 +363,77 @@ def test_the_context_is_what_the_model_sees_at_once(tmp_path: Path, llama: str) 
     (ids,) = random_rows((11,))
     every = [decoder.feed([feed(row, ids[a:b], a)])[0][row] for a, b in ((0, 4), (4, 10), (10, 11))]
     assert_close(torch.cat(every), theirs(str(tmp_path), ids))
+
+
+WINDOWS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "a window of all layers": ("MistralConfig", {"sliding_window": 11}, 11),
+    "of some layers": ("Gemma3TextConfig", {"sliding_window": 11}, 11),
+    "by another name": ("GPTNeoConfig", {"window_size": 11}, 11),
+    "on both sides": ("ModernBertDecoderConfig", {"local_attention": 11}, 5),
+    "by a name of nobody's": ("LlamaConfig", {"local_attention_window_len": 11}, 11),
+    "chunks": ("Llama4TextConfig", {"attention_chunk_size": 11}, 11),
+    "none": ("Qwen2Config", {"sliding_window": 11, "use_sliding_window": False, "max_window_layers": 3}, 96),
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_windows_of_attention_bound_the_context(kind: str) -> None:
+    import transformers
+
+    name, fields, most = WINDOWS[kind]
+    config = getattr(transformers, name)(max_position_embeddings=96, **fields)
+    assert as_it_is._context_tokens(ModelSpec(), config) == most
+
+
+ROTARY: dict[str, tuple[int, dict[str, Any]]] = {
+    "dynamic": (20, {"factor": 4.0, "original_max_position_embeddings": 20}),
+    "longrope": (20, {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 20}),
+    "yarn": (96, {"factor": 4.0, "original_max_position_embeddings": 24}),
+    "llama3": (
+        96, {"factor": 4.0, "original_max_position_embeddings": 24, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    ),
+    "linear": (96, {"factor": 4.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROTARY)
+def test_rotary_angles_do_not_change_within_the_context(kind: str, tmp_path: Path) -> None:
+    """Where angles depend on how long a text is, cached keys would be stale beyond the length at which they change."""
+    most, fields = ROTARY[kind]
+    path = saved(tmp_path, rope_parameters={"rope_type": kind, "rope_theta": 100.0, **fields})
+    decoder, (row,) = decoding(path, 1)
+    assert decoder.backbone.context_tokens == most
+    (ids,) = random_rows((most,))
+    every = [decoder.feed([feed(row, ids[a:b], a)])[0][row] for a, b in ((0, 7), (7, most - 1), (most - 1, most))]
+    assert_close(torch.cat(every), theirs(path, ids))
+
+
+def test_what_happens_behind_the_head_is_seen_on_small_logits(llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cap that bends the logits of the test by less than a millionth of themselves."""
+    from transformers import LlamaForCausalLM
+
+    own = LlamaForCausalLM.forward
+
+    def capped(self: Any, *given: Any, **named: Any) -> Any:
+        found = own(self, *given, **named)
+        found.logits = 500 * torch.tanh(found.logits / 500)
+        return found
+
+    ids = torch.tensor(random_rows((13,)))
+    before = LlamaForCausalLM.from_pretrained(llama)(input_ids=ids).logits
+    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    after = LlamaForCausalLM.from_pretrained(llama)(input_ids=ids).logits
+    assert 0 < float((before - after).detach().abs().max()) < 1e-3
+    with pytest.raises(ValueError, match=r"its logits differ by .* from what its head says"):
+        causal(llama)
+
+
+def test_small_logits_are_held_as_strictly(tmp_path: Path) -> None:
+    """Logits below 1e-3 that are divided behind the head."""
+    path = saved(tmp_path, "scaled logits", scale=0.002)
+    assert float(theirs(path, [1, 2, 3]).abs().max()) < 1e-3
+    with pytest.raises(ValueError, match="logits differ by"):
+        causal(path)
 
 
 # Runs
