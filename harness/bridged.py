@@ -19,25 +19,9 @@ from harness.problem import Question
 from harness.requests import Asker, Going, Place, total
 from harness.responses import Response, arguments_key, request_key
 from harness.spec import RunSpec, canonical
-from harness.wants import Likelihood, Sampler
+from harness.wants import Likelihood
 
 OURS = "thinking_harness"  # the column of a document that holds what its question is to our own task
-DRAWS = ("temperature", "top_k", "top_p", "min_p")
-NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0, "length_penalty": 1.0, "num_return_sequences": 1, "use_cache": True}
-
-
-def going_of(given: Mapping[str, Any], *, sample: int = 0) -> Going:
-    """How to go on, from normalised generation arguments; ValueError names one that would have no effect."""
-    known = {"until", "do_sample", "max_gen_toks", *DRAWS}
-    odd = [k for k, v in given.items() if k not in known and v is not None and not (k in NEUTRAL and v == NEUTRAL[k])]
-    if odd:
-        raise ValueError(f"generation_kwargs: {odd[0]}={given[odd[0]]!r} is not followed here; legal: {', '.join(sorted(known))}")
-    sampler = None
-    if given.get("do_sample"):
-        chosen = {name: given[name] for name in DRAWS if given.get(name) is not None}
-        sampler = Sampler(**({"temperature": 1.0} | {k: v for k, v in chosen.items() if k != "temperature" or v > 0}))
-    closes = tuple(text for text in given["until"] if text)
-    return Going(cap_tokens=int(given["max_gen_toks"]), closes=closes, sampler=sampler, sample=sample if sampler else 0)
 
 
 def own_question(document: Mapping[str, Any], context: str, spec: RunSpec) -> Question | None:

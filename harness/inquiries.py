@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Any
 
 from harness.backbone import Backbone
-from harness.bridged import Work, draws, going_of, rolling, saying, scoring
+from harness.bridged import Work, draws, rolling, saying, scoring
 from harness.decoder import cells_per_token
 from harness.examination import Examination, conventions_of
+from harness.generation import going_of
 from harness.jobs import Job, Outcome
 from harness.lines import Line, ended_json, joined_json
 from harness.problem import Answer, Question, Tokens
-from harness.requests import Asker
+from harness.requests import CAP_TOKENS, Asker, Going
 from harness.spec import RunSpec
 from harness.stream import encode
 from harness.summary import is_mean
@@ -32,6 +33,14 @@ GENERATE, LIKELIHOOD = "generate_until", "loglikelihood"  # kinds of request; th
 def asked_inquiries(spec: RunSpec) -> list[Inquiry]:
     """The inquiries that a run makes, in order."""
     return list(spec.task.inquiries(spec.infer.split, count=spec.infer.problems))
+
+
+def check_asked(spec: RunSpec) -> None:
+    """Raise ValueError for a task whose requests give a generation argument that is not legal, before anything is taught."""
+    if spec.task.kind == "requests":
+        for inquiry in asked_inquiries(spec):
+            for request in (one for one in inquiry.requests if one.request_type == GENERATE):
+                _going(spec, request, cap_tokens=CAP_TOKENS)
 
 
 def of_requests(spec: RunSpec, backbone: Backbone, *, bounded: bool) -> Examination:
@@ -99,8 +108,8 @@ class _Desk:
         for members in _groups(inquiry.requests):
             first = inquiry.requests[members[0]]
             if first.request_type == GENERATE:
-                given = self._spec.task.generation(first.args[1], cap_tokens=self._asker.cap_tokens)
-                work = saying(self._asker, first, going_of(given, sample=next(samples)))
+                how = _going(self._spec, first, cap_tokens=self._asker.cap_tokens, sample=next(samples))
+                work = saying(self._asker, first, how)
             elif first.request_type == LIKELIHOOD:
                 work = scoring(self._asker, [inquiry.requests[at] for at in members])
             else:
@@ -150,6 +159,11 @@ class _Desk:
             return marks.score or 0.0
 
         return grade
+
+
+def _going(spec: RunSpec, request: Any, *, cap_tokens: int, sample: int = 0) -> Going:
+    """How a request to go on is followed; cap_tokens: where it names no cap."""
+    return going_of(spec.task.generation(request.args[1], cap_tokens=cap_tokens), cap_tokens=cap_tokens, sample=sample)
 
 
 def _judge(grade: Callable[[str | None], float]) -> Callable[[Any], Any]:

@@ -17,13 +17,14 @@ from typing import Any
 import lm_eval.models  # noqa: F401  (the stock list is only loaded while the registry is empty)
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
-from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
+from harness.arguments import check_whole
 from harness.asked_model import Asked, load
-from harness.bridged import Costs, Work, draws, going_of, rolling, saying, scoring
+from harness.bridged import Costs, Work, draws, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
 from harness.decoder import suiting_rows
+from harness.generation import going_of
 from harness.locks import alone
 from harness.requests import Asker
 from harness.responses import Response, Responses
@@ -72,6 +73,10 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         wrong = [key for key in settings if "." not in key]
         if wrong:
             raise ValueError(f"model_args: unknown argument {wrong[0]!r}; legal: {', '.join(ARGUMENTS)}")
+        counts = {"max_length": max_length, "max_gen_toks": max_gen_toks, "thought_tokens": thought_tokens}
+        for name, count in (counts | {"max_batch_size": max_batch_size, "threads": threads}).items():
+            if count is not None:
+                check_whole(f"model_args: {name}", count, low=1)
         self.asked: Asked = load(
             str(pretrained),
             strategy=strategy,
@@ -179,7 +184,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         """What the strategy says behind each context, without its thoughts and up to the first stop; "" if it never answers."""
         works = []
         for request, sample in zip(requests, draws(requests), strict=True):
-            how = going_of(normalize_gen_kwargs(request.args[1], self.max_gen_toks), sample=sample)
+            how = going_of(request.args[1], cap_tokens=self.max_gen_toks, sample=sample)
             works.append(saying(self._asker, request, how))
         return [response["text"] for response in self._answered(works, "generate_until", disable_tqdm)]
 

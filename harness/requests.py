@@ -7,10 +7,12 @@ charged and never scored. Knows jobs and the contract; knows nothing of lm-eval,
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.arguments import check_whole
 from harness.backbone import Backbone
 from harness.documents import rolling_windows
 from harness.examination import library_of, referee_of
@@ -41,6 +43,12 @@ class Going:
     sampler: Sampler | None = None
     sample: int = 0
 
+    def __post_init__(self) -> None:
+        check_whole("cap_tokens", self.cap_tokens, low=1)
+        check_whole("sample", self.sample, low=0)
+        if not all(self.closes):
+            raise ValueError(f"closes: expected texts that are not empty, got {self.closes!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -67,7 +75,7 @@ class Asker:
         """A job that says what follows ``context``; its value is read by `said`. question: the task's own, if it is one of ours;
         its id, caps and checker then hold."""
         if question is None:
-            cap = how.cap_tokens if how.cap_tokens < self.context_tokens else self.context_tokens // 2
+            cap = self._fitting(how.cap_tokens)
             ids = self._context_ids(context)
             asked = Question(name, Tokens(ids, context or None), cap, cap, how.closes, cap_ends=True)
             crop: int | None = max(self.context_tokens - cap - self._reserve(asked), 1)
@@ -76,6 +84,17 @@ class Asker:
             asked, crop, referee = question, None, referee_of(self.spec.task, question)
         seed = derive(self.spec.seed, "ask", f"{asked.id}#{how.sample}" if how.sample else asked.id)
         return replace(self._job(name, asked, self._solver(asked, how), referee, seed), crop_tokens=crop)
+
+    def _fitting(self, cap_tokens: int) -> int:
+        """A cap that leaves room for a context; one that does not is told, and half of the context is taken."""
+        if cap_tokens < self.context_tokens:
+            return cap_tokens
+        most = self.context_tokens // 2
+        warnings.warn(
+            f"answers of up to {cap_tokens} tokens leave no room in a context of {self.context_tokens}: they end at {most}",
+            stacklevel=4,
+        )
+        return most
 
     def _referee(self, question: Question) -> Referee:
         """Somebody else's benchmark knows which answers are alike; of a text that belongs to no task nobody does."""

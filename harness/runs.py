@@ -22,7 +22,7 @@ from harness.backbone import Backbone
 from harness.evaluate import LINES, TRACES, evaluate
 from harness.feed import Batch, direct_flops, make_feed
 from harness.foreseen import costs_of, unit_flops
-from harness.inquiries import asked_inquiries, totals_of
+from harness.inquiries import asked_inquiries, check_asked, totals_of
 from harness.inquiry_costs import request_costs
 from harness.instrument import ATTENTION, write_attention
 from harness.learners import Means, Reporter, Silent, learn, learner_alphabet, machine
@@ -73,6 +73,7 @@ def run(
         valued, value = spec.strategy.value_spec() is not None, None
         if valued:
             problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
+        check_asked(spec)
         backbone, learner = learn(spec, results=results, again=again, means=means, reporter=reporter)
         if valued:
             told = partial(reporter.evaluating, spec.as_learner())  # whose attempts they are

@@ -16,6 +16,7 @@ from harness.seeds import uniforms
 from harness.wants import Likelihood, Sampler
 
 UNSCORED = -2  # in place of a head's column: a token that is fed, but whose likelihood is not asked for
+LEAST_TEMPERATURE = 1e-200  # by which any logit can be divided
 FLOATS_TOGETHER = 1 << 17  # of a batch of rows that are sampled or scored: beyond, they leave the cache (measured)
 
 
@@ -71,7 +72,10 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
     What is kept keeps its weight, so a row's sum is below 1 where something was cut. top-p and typical keep the token that
     crosses their mass.
     """
-    scaled = logits.double() / sampler.temperature
+    scaled = logits.double()
+    if sampler.temperature < LEAST_TEMPERATURE:  # the quotient may be more than a float holds; of differences it is 0 or less
+        scaled = scaled - scaled.amax(-1, keepdim=True)
+    scaled = scaled / sampler.temperature
     if sampler.top_k:
         least = scaled.topk(min(sampler.top_k, scaled.shape[-1])).values[..., -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
@@ -88,9 +92,13 @@ def truncated(logits: Tensor, sampler: Sampler) -> Tensor:
 
 
 def _within(p: Tensor, order: Tensor, mass: Tensor | float) -> Tensor:
-    """Probabilities (..., V) of the first tokens in an order whose mass before them is below ``mass``; 0 for the others."""
+    """Probabilities (..., V) of the first tokens in an order whose mass before them is below ``mass``; 0 for the others.
+
+    The first one is kept, however small the mass.
+    """
     ordered = p.gather(-1, order)
     beyond = ordered.cumsum(-1) - ordered >= mass
+    beyond[..., 0] = False
     return p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
 
 

@@ -22,6 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "value", "validation", "test")
 Kind = Literal["questions", "documents", "requests"]
 Taught = Literal["questions", "documents"]
 Responses = Sequence[Sequence[Any]]  # of each request, of each of its repetitions: a text, (log-likelihood, greedy), or the first
+CAP_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # of one generation argument in lm-eval
 THOUGHT_TOKENS = 256  # most worked lines before a continuation, where no task says how long they may be
 
 
@@ -132,8 +133,12 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} makes no requests")
 
     def generation(self, given: Mapping[str, Any], *, cap_tokens: int) -> Mapping[str, Any]:
-        """A request's generation arguments with what they leave open; cap_tokens: where they name no cap (kind "requests")."""
-        return {"until": (), "max_gen_toks": cap_tokens, **given}
+        """A request's generation arguments with what they leave open; cap_tokens: where they name no cap (kind "requests").
+
+        They are checked by whoever reads them (`harness.generation`).
+        """
+        named = any(given.get(name) is not None for name in CAP_NAMES)
+        return dict(given) if named else {**given, CAP_NAMES[0]: cap_tokens}
 
     @property
     def lines_cap_tokens(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from harness.arguments import check_number, check_whole
 from harness.problem import END, Role, Special, Text
 
 R = TypeVar("R")
@@ -34,6 +35,7 @@ class Sampler:
     min_p: least probability, as a share of the most probable token's (Nguyen 2407.01082, section 3). typical: mass of the
     tokens kept, those whose surprise is nearest to the entropy first, in (0, 1] (Meister 2202.00666, equation 12). grammar: the
     pattern (`harness.grammar`) of all that may be said from where the answer begins; what it forbids has no probability.
+    Whoever makes one, a field out of its range is a ValueError that names both.
     """
 
     temperature: float = 0.0
@@ -42,6 +44,15 @@ class Sampler:
     min_p: float = 0.0
     typical: float = 1.0
     grammar: str | None = None
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, low=0.0)
+        check_whole("top_k", self.top_k, low=0)
+        check_number("top_p", self.top_p, low=0.0, open_low=True, high=1.0)
+        check_number("min_p", self.min_p, low=0.0, high=1.0)
+        check_number("typical", self.typical, low=0.0, open_low=True, high=1.0)
+        if self.grammar is not None and not isinstance(self.grammar, str):
+            raise ValueError(f"grammar: expected a pattern or None, got {self.grammar!r}")
 
 
 GREEDY = Sampler()

@@ -82,12 +82,6 @@ class LmEval(Task):
         """See Task.totals: what lm-eval's evaluator does with the same responses."""
         return _members(self).totals(inquiries, responses)
 
-    def generation(self, given: Mapping[str, Any], *, cap_tokens: int) -> Mapping[str, Any]:
-        """See Task.generation: normalised as lm-eval's own models do it."""
-        from lm_eval.models.utils import normalize_gen_kwargs
-
-        return dict(normalize_gen_kwargs(dict(given), cap_tokens))
-
     def canonical(self, answer: str) -> str:
         """What the scored metric's filter reads in an answer; a group's first task's."""
         return _members(self).canonical(answer)

@@ -1,0 +1,36 @@
+"""Checks of single arguments. Knows numbers and ranges; not what an argument means.
+
+An argument that is not legal is a ValueError of one line: its name, what is legal, and what was given.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+def check_whole(name: str, value: Any, *, low: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number from ``low``; a truth value is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
+        raise ValueError(f"{name}: expected a whole number from {low}, got {value!r}")
+
+
+def check_number(name: str, value: Any, *, low: float, high: float | None = None, open_low: bool = False) -> None:
+    """Raise ValueError unless ``value`` is a finite number from ``low`` to ``high``; a truth value is none.
+
+    open_low: ``low`` itself is not legal.
+    """
+    if not _finite(value) or value < low or (open_low and value == low) or (high is not None and value > high):
+        limits = (f" above {low:g}" if open_low else f" from {low:g}") + ("" if high is None else f" to {high:g}")
+        raise ValueError(f"{name}: expected a number{limits}, got {value!r}")
+
+
+def _finite(value: Any) -> bool:
+    """Whether a value is a real number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number
+        return False
