@@ -107,10 +107,12 @@ def _byte_character(byte: int) -> str:
 
 
 class BpeCodec:
-    """A byte-level BPE of the `tokenizers` library."""
+    """A tokenizer of the `tokenizers` library. unknown_id: see `Alphabet`."""
 
     def __init__(self, tokenizer: Tokenizer, *, size: int) -> None:
         self._tokenizer, self.size = tokenizer, size
+        unknown = getattr(tokenizer.model, "unk_token", None)
+        self.unknown_id: int | None = None if unknown is None else tokenizer.token_to_id(unknown)
         tokenizer.encode_special_tokens = True  # a literal "<|endoftext|>" is text like any other
 
     def encode_many(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
@@ -182,6 +184,11 @@ class Alphabet:
     def opened(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """A text's ids behind `bos_ids`; as they are, if they begin so already."""
         return ids if ids[: len(self.bos_ids)] == self.bos_ids else self.bos_ids + ids
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What a tokenizer that cannot spell every text puts in place of what it cannot spell; None: it spells every text."""
+        return self.codec.unknown_id if isinstance(self.codec, BpeCodec) else None
 
     def without_specials(self, text: str) -> str:
         """A text that was said, without what its tokenizer calls special in it; ours have no such strings."""

@@ -48,7 +48,7 @@ def load_as_it_is(spec: ModelSpec, kind: str, *, strategy: Strategy, alphabet: A
     config = model.config.get_text_config()
     rows = model.get_input_embeddings().num_embeddings
     check_rows(path, rows, alphabet)
-    context = _context_tokens(spec, config)
+    context = context_tokens_of(spec, config)
 
     def made(shape: Shape) -> CausalBackbone:
         return CausalBackbone(model, strategy=strategy, alphabet=alphabet, shape=shape, context_tokens=context)
@@ -123,7 +123,7 @@ def _loaded(path: str, kind: str) -> Any:
     return model.eval()
 
 
-def _context_tokens(spec: ModelSpec, config: Any) -> int:
+def context_tokens_of(spec: ModelSpec, config: Any) -> int:
     """Text tokens that a sequence may have: what is asked for, within what the model knows and sees at once."""
     limits = [getattr(config, "max_position_embeddings", None), *_windows(config), *_rotary_lengths(config)]
     known = [limit for limit in (*limits, spec.context_tokens) if isinstance(limit, int) and limit > 0]

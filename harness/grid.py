@@ -15,7 +15,7 @@ from typing import Any
 from harness import registry
 from harness.defaults import default
 from harness.plugin_spec import plugin_json
-from harness.spec import RunSpec, make_spec
+from harness.spec import RunSpec, make_spec, make_task
 from harness.suite import Arm, Block, Suite
 from harness.suite_file import family_arms
 
@@ -67,6 +67,7 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
     found: dict[str, Cell] = {}
     for number, block in enumerate(suite.blocks):
         mine: list[Arm] = []
+        _check_task(block)
         caps = caps_of(block)
         for arm in arms_of(block):
             try:
@@ -81,6 +82,12 @@ def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
                 put(found, spec, place)
         arms.append(tuple(mine))
     return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))
+
+
+def _check_task(block: Block) -> None:
+    """ValueError if the block's task cannot be made: that is no fault of an arm, so none is left out for it."""
+    settings = {key.removeprefix("task."): value for key, value in block.settings.items() if key.startswith("task.")}
+    make_task(block.task, settings)
 
 
 def put(found: dict[str, Cell], spec: RunSpec, place: Place) -> None:

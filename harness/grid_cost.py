@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.alphabet import Alphabet
+from harness.askable import check_before_training
 from harness.grid import Cell
 from harness.plugin_spec import bases_of
 from harness.runs import Plan, plan
@@ -41,6 +43,7 @@ def cost_of(cells: Sequence[Cell]) -> Cost:
     plans: dict[str, Plan] = {}
     steps, flops, disk = steps_of(cells), 0.0, 0.0
     each: dict[str, float] = {}
+    looked_at, alphabets = set[str](), dict[str, Alphabet]()
     for step in steps:
         fingerprint = step.spec.learner_fingerprint()
         if fingerprint not in plans:
@@ -50,6 +53,9 @@ def cost_of(cells: Sequence[Cell]) -> Cost:
             flops += made.training_flops
             each[step.key] = made.seconds - (made.pretraining.seconds if made.pretraining else 0.0)
         else:
+            if step.spec.fingerprint() not in looked_at:
+                looked_at.add(step.spec.fingerprint())
+                check_before_training(step.spec, alphabets)
             disk += made.disk_bytes
             each[step.key] = _asked_s(step.spec, made)
     learners = sum(step.cell is None for step in steps)

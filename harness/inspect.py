@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import records, storage
+from harness.askable import check_question
 from harness.backbone import Backbone
 from harness.evaluate import TRACES, evaluate
 from harness.examination import library_of, referee_of, sizes_of
@@ -50,6 +51,7 @@ def ask_run(name: str, text: str, *, results: Path, device: str) -> dict[str, An
     example = spec.task.problems("test", seed=spec.seed, start=0, count=1)[0].question if spec.task.kind == "questions" else None
     caps = (example.answer_cap_tokens, example.lines_cap_tokens) if example else (64, 0)
     question = Question("asked", parsed, *caps)
+    check_question(spec, question, backbone.alphabet, backbone.context_tokens)
     rows, _ = sizes_of(backbone, bounded=False)(spec.strategy, question, ())
     job = Job(
         "asked", lambda: spec.strategy.solve(question), derive(spec.seed, "ask", parsed), examples=library_of(spec),

@@ -18,6 +18,7 @@ import torch
 
 from harness import records, storage, summary
 from harness.alphabet import Alphabet
+from harness.askable import check_before_training, check_data
 from harness.backbone import Backbone
 from harness.evaluate import LINES, TRACES, evaluate
 from harness.feed import Batch, direct_flops, make_feed
@@ -70,6 +71,7 @@ def run(
         ranks.mirror(results, folder)
         for name in ("run.json", *((LINES, TRACES) if again else ())):
             storage.remove(folder / name)
+        check_before_training(spec)
         valued, value = spec.strategy.value_spec() is not None, None
         if valued:
             problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
@@ -182,6 +184,7 @@ def plan(spec: RunSpec) -> Plan:
     with compute_threads(spec.threads):
         alphabet = learner_alphabet(spec, None)
         backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+        check_data(spec, alphabet, backbone.context_tokens)
         feed = make_feed(spec, backbone)
         if spec.task.kind == "requests" and spec.train.flops == 0:
             return _plan_of_requests(spec, backbone, before)

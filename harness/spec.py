@@ -234,16 +234,24 @@ def _grouped(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return groups
 
 
+def make_task(name: str, settings: Mapping[str, Any], *, prefix: str = "task") -> Task:
+    """A task by its name and its own settings; what is wrong with its data is said at once, as far as it must be read."""
+    task_name, typed = registry.typed("task", name)
+    made: Task = build(registry.find("task", task_name), {**typed, **settings}, prefix=prefix)
+    made.offers()
+    return made
+
+
 def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Phase:
-    task_name, typed = registry.typed("task", task)
-    made_task: Task = build(registry.find("task", task_name), {**typed, **groups["task"]}, prefix=f"{prefix}task")
+    made_task = make_task(task, groups["task"], prefix=f"{prefix}task")
     made_strategy = make_strategy(strategy, groups["strategy"], task=made_task, prefix=f"{prefix}strategy")
     train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
     missing = made_strategy.needs() - made_task.offers()
     if missing:
+        why = "; ".join(filter(None, map(made_task.lacks, sorted(missing))))
         raise ValueError(
-            f"strategy {strategy} at these settings needs a task with {', '.join(sorted(missing))}, which {task} does not offer; "
-            f"these do: {', '.join(registry.tasks_that_offer(made_strategy.needs())) or 'none'}"
+            f"strategy {strategy} at these settings needs a task with {', '.join(sorted(missing))}, which {task} does not offer"
+            f"{why and f' ({why})'}; these do: {', '.join(registry.tasks_that_offer(made_strategy.needs())) or 'none'}"
         )
     made_strategy.suits(made_task)
     return Phase(strategy=made_strategy, task=made_task, train=train)

@@ -94,6 +94,18 @@ class Task:
         """What strategies may need of it: "prompt" (a question stands before the answer), "worked_lines", "checker"."""
         return frozenset({"prompt"})
 
+    def lacks(self, need: str) -> str:
+        """Why it does not offer something, where its data is the reason: "FILE:LINE has no steps"; else empty."""
+        return ""
+
+    def data_rows(self, split: Split) -> int:
+        """How many problems of a split are read from data, which is then looked at before training; 0: the task makes them."""
+        return 0
+
+    def origin(self, identity: str) -> str:
+        """Where the problem, document or inquiry with an id comes from, as an error begins: "task.path: FILE:LINE"."""
+        return f"task: {identity}"
+
     def alphabet(self) -> str:
         """The alphabet: "chars:0123456789+=", "bytes", "bpe:VOCABULARY_SIZE", "gpt2" or "tokenizer:FOLDER"."""
         return "bytes"

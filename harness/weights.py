@@ -79,16 +79,32 @@ def _fresh(spec: ModelSpec, alphabet: Alphabet, seed: int) -> Any:
         return GPT2LMHeadModel(config)
 
 
+def context_of(spec: ModelSpec) -> int:
+    """Text tokens that a model's context has, told without its weights."""
+    if spec.path is None:
+        return spec.shape[3]
+    if kind_of(spec.path) == GPT2:
+        own = int(_config(spec.path).n_positions)
+        return own if spec.context_tokens is None else min(spec.context_tokens, own)
+    from harness.as_it_is import context_tokens_of
+
+    return context_tokens_of(spec, _config(spec.path).get_text_config())
+
+
 def kind_of(path: str) -> str:
     """The model type of a pretrained model, as the transformers library calls it; ValueError names model.path.
 
     Of a GPT-2 that our kernels do not compute, with the facts of its config that they do not follow: it is asked as it is.
     """
+    return kind_of_config(_config(path))
+
+
+def _config(path: str) -> Any:
     from transformers import AutoConfig
 
     place = local_path(path)
     with told_in_a_line(path):
-        return kind_of_config(AutoConfig.from_pretrained(place))
+        return AutoConfig.from_pretrained(place)
 
 
 def check_teachable(spec: RunSpec) -> None:

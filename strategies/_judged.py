@@ -59,7 +59,8 @@ class JudgedSearch(Search):
         if self.evaluator == "value" and not self.value_problems:
             raise ValueError("strategy.evaluator: value needs a value model, and value_problems=0 fits none; give more")
         if self.evaluator == "noisy_oracle" and "worked_lines" not in task.offers():
-            raise ValueError("strategy.evaluator: noisy_oracle needs a task with worked lines")
+            why = task.lacks("worked_lines")
+            raise ValueError(f"strategy.evaluator: noisy_oracle needs a task with worked lines{why and f' ({why})'}")
 
     def holding(self, question: Question) -> Holding:
         """What is asked in words may be longer than an attempt: up to the context."""

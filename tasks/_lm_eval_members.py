@@ -146,6 +146,10 @@ class Members:
 
     # As lessons and as texts
 
+    def size(self, split: Split) -> int:
+        """Documents of a split; ValueError if there are none."""
+        return len(self._lesson_places.get(split) or self._lesson_places.setdefault(split, self._places(split)))
+
     def lessons(self, split: Split, *, seed: int, start: int, count: int, lines: bool) -> list[Problem]:
         """Documents as problems, without worked examples."""
         places = self._lesson_places.get(split) or self._lesson_places.setdefault(split, self._places(split))

@@ -62,6 +62,14 @@ class Cloze(Task):
         """A prompt and worked lines."""
         return frozenset({"prompt", "worked_lines"})
 
+    def data_rows(self, split: Split) -> int:
+        """Questions of a split."""
+        return len(self._gaps.by_split[split])
+
+    def origin(self, identity: str) -> str:
+        """The corpus, and which question."""
+        return f"task.corpus: {self.corpus!r}: question {identity}"
+
     def alphabet(self) -> str:
         """See the field ``tokens``."""
         return self.tokens

@@ -56,6 +56,19 @@ class File(Task):
         worked = bool(self.path) and all(row.steps for row in self._data.rows)
         return frozenset({"prompt", "worked_lines"} if worked else {"prompt"})
 
+    def lacks(self, need: str) -> str:
+        """The first row without steps."""
+        bare = [row.line for row in self._data.rows if not row.steps] if self.path and need == "worked_lines" else []
+        return f"{self.path}:{bare[0]} has no {self.steps_key!r}, nor have {len(bare) - 1:,} other rows" if bare else ""
+
+    def data_rows(self, split: Split) -> int:
+        """Rows of a split."""
+        return len(self._data.order[split])
+
+    def origin(self, identity: str) -> str:
+        """File and line."""
+        return f"task.path: {self.path}:{identity}"
+
     def alphabet(self) -> str:
         """See the field ``tokens``."""
         return self.tokens

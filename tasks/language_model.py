@@ -49,6 +49,10 @@ class LanguageModel(Task):
         """Nothing: a document has no prompt."""
         return frozenset()
 
+    def origin(self, identity: str) -> str:
+        """The corpus, and which document."""
+        return f"task.corpus: {self.corpus!r}: document {identity}"
+
     def alphabet(self) -> str:
         """See the field ``tokens``."""
         return f"bpe:{self.vocabulary}" if self.tokens == "bpe" else self.tokens

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 HASHED_PROMPTS = 100
+LOOKED_AT = 10_000  # documents that are looked at before training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,14 @@ class LmEval(Task):
     def offers(self) -> frozenset[str]:
         """A prompt; worked lines where it is said which they are."""
         return frozenset({"prompt", "worked_lines"} if self.steps else {"prompt"})
+
+    def data_rows(self, split: Split) -> int:
+        """Documents of a split, as far as it takes seconds to make problems of them."""
+        return min(_members(self).size(split), LOOKED_AT)
+
+    def origin(self, identity: str) -> str:
+        """The task's name, and which document."""
+        return f"task.task: {self.task}: document {identity}"
 
     @property
     def taught_as(self) -> Taught:
