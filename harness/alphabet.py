@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -241,7 +242,7 @@ def _trained_bpe(size_text: str, texts: Sequence[str], tokenizer_json: str | Non
     """A byte-level BPE of the given size, from its JSON or trained on ``texts``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if not size_text.isdigit() or not 257 <= int(size_text) <= 65_536:
+    if not re.fullmatch("[0-9]{1,6}", size_text) or not 257 <= int(size_text) <= 65_536:
         raise ValueError(f"alphabet bpe: wants a vocabulary size from 257 to 65536, got {size_text!r}")
     if tokenizer_json is not None:
         return BpeCodec(Tokenizer.from_str(tokenizer_json), size=int(size_text))

@@ -10,10 +10,11 @@ import numbers
 from typing import Any
 
 
-def check_whole(name: str, value: Any, *, low: int) -> None:
-    """Raise ValueError unless ``value`` is a whole number from ``low``; a truth value is none."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
-        raise ValueError(f"{name}: expected a whole number from {low}, got {value!r}")
+def check_whole(name: str, value: Any, *, low: int, high: int | None = None) -> None:
+    """Raise ValueError unless ``value`` is a whole number from ``low`` to ``high``; a truth value is none."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        raise ValueError(f"{name}: expected a whole number from {low}{'' if high is None else f' to {high:,}'}, got {value!r}")
 
 
 def check_number(name: str, value: Any, *, low: float, high: float | None = None, open_low: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The command line: reads options, calls the API, and turns every mistake into one line on stderr and exit code 2.
+"""The command line: reads options, calls the API, and turns every refusal into one line on stderr and exit code 2.
 
 Knows options and commands. Imports what a command needs inside that command, so that `--help` and `list` answer at once.
 """
@@ -17,20 +17,24 @@ from harness.cli_lm_eval import lm_eval
 from harness.cli_records import gc, merge, pack
 from harness.cli_report import report
 from harness.cli_run import run
+from harness.devices import check_device
 from harness.launch import alone_only
 from harness.options import (
     DEVICE,
     JSON,
     RESULTS,
-    check_device,
 )
+from harness.refusal import is_refusal
 from harness.visible import say, say_json, to_stderr
 
 _OPTION_OF_KEY = {"train.flops": "--train-flops", "train.match": "--match", "infer.problems": "--problems"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 (a check or comparison failed), 2 (the user's input), 130 (stopped)."""
+    """Run a command; returns the exit code: 0, 1 (a check or comparison failed), 2 (the user's input), 130 (stopped).
+
+    A fault of ours, a library's ValueError among them, is raised.
+    """
     try:
         result = cli.main(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
         return int(result or 0)
@@ -39,15 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped()
     except click.ClickException as error:
-        _complain(error.format_message().replace("\n", " "))
+        _complain(error.format_message())
         return 2
     except ValueError as error:
+        if not is_refusal(error):
+            raise
         _complain(_named_by_option(str(error), argv if argv is not None else sys.argv[1:]))
         return 2
 
 
 def _complain(message: str) -> None:
-    to_stderr(f"error: {message}")
+    to_stderr("error: " + message.strip().replace("\n", " "))
 
 
 def _stopped() -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.devices import check_device
+from harness.legal import MOST_PROBLEMS
 from harness.options import (
     ADDRESS,
     BUDGETS,
@@ -23,7 +25,6 @@ from harness.options import (
     RUN_THREADS,
     SEEDS,
     WORKERS,
-    check_device,
     parse_settings,
     results_url,
 )
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--tune", is_flag=True, help="Learning rate x batch for every arm alike, 9 trials each, chosen on validation.")
 @click.option("--anytime", is_flag=True, help="No problem may spend more than its place (--infer), and drafts count.")
 @PROBLEMS
-@click.option("--validation", type=click.IntRange(1), help="Problems on which points are chosen.  [default: 500]")
+@click.option("--validation", type=click.IntRange(1, MOST_PROBLEMS), help="Problems on which points are chosen.  [default: 500]")
 @WORKERS
 @ENGINE
 @ADDRESS
@@ -88,6 +89,7 @@ def compare(
     as_json: bool,
 ) -> int:
     """Strategies on one task at equal compute: make every run that is missing, then tables, verdicts and sentences."""
+    check_device(device, here=engine == "local")
     from harness.suite import part_of
     from harness.suite_file import read_suite, suite_of
 
@@ -105,7 +107,6 @@ def compare(
         suite = suite_of(
             task, settings=given, family=family, seeds=seeds, validation=validation, anytime=anytime, tune=tune, **typed
         )
-    check_device(device, here=engine == "local")
     from harness.compare_command import compare_suite
     from harness.engines import Making
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.legal import GREATEST_SEED
 from harness.options import JSON, RESULTS
 from harness.visible import say, say_json, to_stderr
 
@@ -49,7 +50,13 @@ def _print_collected(found: Collected, *, dry_run: bool) -> None:
 @click.argument("target", metavar="TARGET.tar.xz", type=click.Path(path_type=Path))
 @RESULTS
 @click.option("--task", help="Only runs of this task.")
-@click.option("--traces-of-seed", type=int, default=0, show_default=True, help="The seed whose traces and attention are kept.")
+@click.option(
+    "--traces-of-seed",
+    type=click.IntRange(0, GREATEST_SEED),
+    default=0,
+    show_default=True,
+    help="The seed whose traces and attention are kept.",
+)
 @JSON
 def pack(target: Path, results: Path, task: str | None, traces_of_seed: int, as_json: bool) -> None:
     """All complete runs as one archive, the same bytes for the same records; `merge` unpacks it."""

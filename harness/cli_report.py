@@ -52,6 +52,8 @@ def _check(results: Path, *, as_json: bool) -> int:
     with Counter("records") as counter:
         found = check_records(results, report=counter)
     tables, count = differing_tables(results)
+    if not (found.checked or found.spoilt or tables or count):
+        raise ValueError(f"--results: {results} holds no run and no table; name the folder that `compare` wrote to")
     wrong = [f"{folder}: {line}" for folder, one in found.checked.items() for line in one.problems]
     wrong += [f"{folder}: {line}" for folder, line in found.spoilt.items()] + tables
     left_out = {f"{folder}: {line}" for folder, one in found.checked.items() for line in one.left_out}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.devices import check_device
 from harness.launch import rank
 from harness.options import (
     CHECKPOINT_S,
@@ -19,7 +20,6 @@ from harness.options import (
     RESULTS,
     SHARD,
     TRACK,
-    check_device,
     parse_settings,
     repeated_options,
     results_url,
@@ -78,9 +78,9 @@ def run(
     """Train a learner (or load it), ask it every test problem, and print the record."""
     options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
     given = parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
+    check_device(device)
     made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
     spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
-    check_device(device)
     from harness import show, show_runs
     from harness.runs import plan
     from harness.together import run_together

@@ -7,14 +7,17 @@ what fails with what is the schedule's. Knows no table and no screen.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from harness.grid import Cell
+from harness.refusal import is_refusal
 from harness.schedule import Schedule, Step, steps_of
 from harness.settings import unknown
+from harness.visible import to_stderr
 
 Name = Literal["local", "ray"]
 KILLED = "its process was killed (out of memory?)"
@@ -160,5 +163,14 @@ def make_step(spec: dict[str, Any], is_run: bool, how: Making) -> tuple[str | No
     except Busy:
         return ELSEWHERE, time.monotonic() - begun_s
     except Exception as error:  # one step's fault is not the others'
-        return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error), time.monotonic() - begun_s
+        return _reason(error), time.monotonic() - begun_s
     return None, time.monotonic() - begun_s
+
+
+def _reason(error: Exception) -> str:
+    """Say why a step failed; a fault that is no refusal shows its traceback on stderr too."""
+    if isinstance(error, ValueError) and is_refusal(error):
+        return str(error)
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        to_stderr(line)
+    return f"{type(error).__name__}: {error}"

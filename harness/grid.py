@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from typing import Any
 
 from harness import registry
 from harness.defaults import default
+from harness.legal import check_distinct
 from harness.plugin_spec import plugin_json
-from harness.spec import RunSpec, make_spec, make_task
+from harness.refusal import Unsuited, is_refusal
+from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
 from harness.suite_file import family_arms
 
 Settings = Mapping[str, Any]
+MOST_RUNS = 200_000  # of a comparison: twice what planning was measured for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,32 +66,71 @@ class Grid:
 
 
 def grid_of(suite: Suite, *, threads: int = 1) -> Grid:
-    """Everything that a suite asks for; ValueError names an arm that cannot be (of the family's, they are left out instead)."""
+    """Everything that a suite asks for; ValueError names an arm that cannot be, or a block that asks for nothing.
+
+    Arms of the comparator's family that do not suit the task or the model are left out instead.
+    """
+    check_size(suite)
     arms, left_out = [], []
     found: dict[str, Cell] = {}
     for number, block in enumerate(suite.blocks):
         mine: list[Arm] = []
-        _check_task(block)
+        asked = 0
+        check_block(block, threads=threads)
         caps = caps_of(block)
         for arm in arms_of(block):
             try:
                 made = list(_runs(block, number, len(mine), arm, threads, caps))
             except ValueError as error:
-                if not arm.family:
+                if not is_refusal(error):
+                    raise
+                if not arm.family or not isinstance(error, Unsuited):
                     raise ValueError(f"{block.task}, {arm.label}: {error}") from None
                 left_out.append((number, f"{block.task}: {arm.label} is left out of the comparator: {error}"))
                 continue
             mine.append(arm)
+            asked += len(made)
             for spec, place in made:
                 put(found, spec, place)
+        if not asked:
+            reasons = "".join(f"; {line}" for at, line in left_out if at == number)
+            raise ValueError(f"{block.task}: the comparison asks for no run: no arm has one of its budgets and seeds{reasons}")
         arms.append(tuple(mine))
     return Grid(suite, tuple(arms), tuple(left_out), tuple(found.values()))
 
 
-def _check_task(block: Block) -> None:
-    """ValueError if the block's task cannot be made: that is no fault of an arm, so none is left out for it."""
-    settings = {key.removeprefix("task."): value for key, value in block.settings.items() if key.startswith("task.")}
-    make_task(block.task, settings)
+def check_size(suite: Suite) -> None:
+    """ValueError if a suite asks for more runs than can be planned; nothing is made of it before."""
+    runs = sum(_most_runs(block) for block in suite.blocks)
+    if runs > MOST_RUNS:
+        raise ValueError(
+            f"the comparison asks for {runs:,} runs; up to {MOST_RUNS:,} are legal: name fewer seeds, budgets, points or arms"
+        )
+
+
+def _most_runs(block: Block) -> int:
+    """How many runs a block's own arms have, with all their points; dials that places of asking turn are not counted."""
+    by_budget = {flops: len(block.seeds_at(flops)) for flops in block.train_flops}
+    seeds = sum(by_budget.values())
+    places = max(len(block.infer), 1) if block.anytime else 1
+    return sum(
+        (seeds if arm.budgets is None else sum(by_budget.get(flops, 0) for flops in arm.budgets))
+        * math.prod(len(values) for values in arm.points.values())
+        * places
+        for arm in block.arms
+    )
+
+
+def check_block(block: Block, *, threads: int) -> None:
+    """ValueError for settings that no arm of a block could have, and for two arms of one name at one budget."""
+    settings = {key: value for key, value in block.settings.items() if not key.startswith("strategy.")}
+    given = _scaled(block, Arm(strategy=default("baseline")), settings)
+    make_spec(strategy=default("baseline"), task=block.task, settings=given, threads=threads)
+    arms = arms_of(block)
+    for flops in block.train_flops:
+        labels = [arm.label for arm in arms if arm.budgets is None or flops in arm.budgets]
+        if labels:
+            check_distinct(f"{block.task}: names of arms", labels)
 
 
 def put(found: dict[str, Cell], spec: RunSpec, place: Place) -> None:
@@ -177,17 +220,22 @@ def settings_of(block: Block, arm: Arm, others: Settings) -> dict[str, Any]:
 
 def _scaled(block: Block, arm: Arm, settings: Settings) -> dict[str, Any]:
     """Settings with the model's multiples, such as ``model.layers = "x2"``, worked out on what the model has without them."""
-    times = {k: str(v) for k, v in settings.items() if k.startswith("model.") and re.fullmatch(r"x\d+", str(v))}
+    times = {k: str(v) for k, v in settings.items() if k.startswith("model.") and re.fullmatch(r"x[0-9]{1,6}", str(v))}
     made = {k: v for k, v in settings.items() if k not in times}
     if not times:
         return made
     whole = {**made, **{k: block.settings[k] for k in times if k in block.settings}}
     model = make_spec(strategy=arm.strategy, task=block.task, settings=whole).model
     shape = dict(zip(("model.layers", "model.width", "model.heads", "model.context_tokens"), model.shape, strict=True))
+    most = {f"model.{f.name}": f.metadata["high"] for f in dataclasses.fields(model)}
     for key, word in times.items():
-        if key not in shape or model.path:
-            raise ValueError(f"{key}: only {', '.join(shape)} have multiples, and of no pretrained model; got {word!r}")
+        if key not in shape:
+            raise ValueError(f"{key}: only {', '.join(shape)} have multiples, got {word!r}")
+        if model.path:
+            raise Unsuited(f"{key}: the shape of a pretrained model is fixed, so it has no multiples, got {word!r}")
         made[key] = shape[key] * int(word[1:])
+        if made[key] > most[key]:
+            raise Unsuited(f"{key}: {word} of {shape[key]} is above {most[key]:g}")
     return made
 
 

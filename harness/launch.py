@@ -25,4 +25,4 @@ def alone_only(command: str) -> None:
 
 def _number(name: str, default: int) -> int:
     value = os.environ.get(name, "")
-    return int(value) if value.isdigit() else default
+    return int(value) if value.isascii() and value.isdigit() else default

@@ -17,6 +17,7 @@ import torch
 from harness import records, registry, storage
 from harness.alphabet import KEPT, Alphabet, make_alphabet
 from harness.backbone import Backbone
+from harness.devices import check_device
 from harness.feed import Feed, make_feed
 from harness.locks import alone
 from harness.ranks import ALONE, Ranks
@@ -62,6 +63,9 @@ class Means:
     checkpoint_s: float = 30.0
     ranks: Ranks = ALONE
     parts: int = 1
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
 
 def learn(

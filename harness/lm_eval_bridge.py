@@ -8,6 +8,7 @@ strategy is in `harness.requests`, which model is asked in `harness.asked_model`
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +25,7 @@ from harness.asked_model import Asked, load
 from harness.bridged import Costs, Work, draws, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
 from harness.decoder import suiting_rows
+from harness.devices import check_device
 from harness.generation import going_of
 from harness.locks import alone
 from harness.requests import Asker
@@ -269,7 +271,10 @@ def _device(name: str | None) -> str:
     """lm-eval's default is cuda:0 even where there is none."""
     import torch
 
-    return "cpu" if name is None or (name.startswith("cuda") and not torch.cuda.is_available()) else name
+    if name is None or (name.startswith("cuda") and not torch.cuda.is_available()):
+        return "cpu"
+    check_device(name, option="device")
+    return name
 
 
 def _rows(batch_size: int | str | None, most: int | None, *, suiting: int) -> int:
@@ -277,7 +282,7 @@ def _rows(batch_size: int | str | None, most: int | None, *, suiting: int) -> in
     text = str(batch_size if batch_size is not None else "auto")
     if text.startswith("auto"):
         return min(suiting, int(most or suiting))
-    rows = int(text) if text.isdigit() else 0
+    rows = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
     if rows < 1:
         raise ValueError(f"batch_size: expected a whole number from 1, auto or auto:N, got {batch_size!r}")
     return min(rows, int(most)) if most else rows

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import jsonl, storage
+from harness.refusal import is_refusal
 from harness.responses import Response, arguments_key, by_arguments
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
@@ -35,8 +36,20 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
         chosen.include_path = [str(TASKS), *([str(_folder(theirs))] if theirs else [])]
     output = getattr(chosen, "output_path", None)
     before = set(_samples(output))
-    command_line.execute(chosen)
+    with _refusals_of_lm_eval():
+        command_line.execute(chosen)
     add_traces(sorted(set(_samples(output)) - before))
+
+
+@contextmanager
+def _refusals_of_lm_eval() -> Iterator[None]:
+    """What lm-eval refuses, as our own refusal: its arguments go to it as they are typed."""
+    try:
+        yield
+    except ValueError as error:
+        if is_refusal(error) or not is_refusal(error, also=("lm_eval",)):
+            raise
+        raise ValueError(str(error)) from None
 
 
 @contextmanager

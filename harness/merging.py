@@ -20,6 +20,7 @@ from harness import records, storage
 from harness.locks import Busy, alone
 from harness.packs import OF_ONE_SEED, place_of, unpacked
 from harness.records import RUN, Record
+from harness.refusal import is_refusal
 
 if TYPE_CHECKING:
     from harness.learners import Reporter
@@ -158,6 +159,8 @@ def _audited(run: str, results: Path, scratch: Path, reporter: Reporter | None) 
         spec = records.spec_of(before)
         after = make(spec, results=scratch, reporter=reporter)
     except ValueError as error:
+        if not is_refusal(error):
+            raise
         return Audited(run, f"it could not be made again: {error}")
     different = _different(results / run, records.run_folder(scratch, spec))
     return Audited(run, _reason(before, after, different), tuple(different))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,17 @@ URL = "harness.url"  # in a context's meta: where results lie, if elsewhere
 OWN_SYNC = ("run", "compare", "sweep")  # commands that take and give each run by itself
 OF_MAKING = ("track", "parts", "shard", "checkpoint_s", "max_kv_bytes", "results", "device")  # no part of a run's spec
 NEED_WEIGHTS = ("ask", "verify", "export")
+
+
+class Number(click.FloatRange):
+    """A finite number within a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; what is none of the range, NaN among them, is refused."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
 
 
 class _Results(click.ParamType[Path]):
@@ -49,7 +61,9 @@ MAX_KV_BYTES = click.option(
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 PROBLEMS = click.option("--problems", help="Test problems.  [default: 2000]")
-CHECKPOINT_S = click.option("--checkpoint-s", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+CHECKPOINT_S = click.option(
+    "--checkpoint-s", type=Number(min=0), default=30.0, show_default=True, help="Seconds between checkpoints."
+)
 SEEDS = click.option("--seeds", default=None, help="Such as 0-4 or 0,3,7-9.  [default: 0-2]")
 BUDGETS = click.option("--train-flops", help="Training budgets, separated by commas.  [default: the task's]")
 WORKERS = click.option("--workers", type=click.IntRange(1, 1024), help="Processes, one thread each.  [default: one a core]")
@@ -62,7 +76,7 @@ ENGINE = click.option(
 )
 ADDRESS = click.option("--address", help="Of the Ray cluster (auto, HOST:PORT).  [default: one of this machine alone]")
 GPUS = click.option(
-    "--gpus", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each run under --engine ray, e.g. 0.25."
+    "--gpus", type=Number(min=0.01), default=1.0, show_default=True, help="Of each run under --engine ray, e.g. 0.25."
 )
 PARTS = click.option(
     "--parts",
@@ -109,21 +123,3 @@ def results_url() -> str | None:
     """Where results lie, if elsewhere than in the folder that the command was given."""
     url: str | None = click.get_current_context().meta.get(URL)
     return url
-
-
-def check_device(device: str, *, here: bool = True) -> None:
-    """ValueError if there is no such device; the CPU is always there. here: on this machine, else only the name is checked."""
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        known = torch.device(device).type in ("cpu", "cuda")
-    except RuntimeError:
-        known = False
-    if not known:
-        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
-    count = torch.cuda.device_count()
-    if here and device.startswith("cuda") and (torch.device(device).index or 0) >= count:
-        legal = ", ".join(["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))])
-        raise ValueError(f"--device: no such CUDA device is available here, got {device!r}; legal: {legal}")

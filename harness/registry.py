@@ -47,7 +47,7 @@ def find(kind: Kind, name: str) -> type[Any]:
     if module := _file_of(package, name):
         return _checked(kind, name, importlib.import_module(module))
     for entry in entry_points(group=f"harness.{package}", name=name):
-        return _checked(kind, name, importlib.import_module(entry.module), entry.attr or None)
+        return _checked(kind, name, _imported(kind, name, entry.module), entry.attr or None)
     raise unknown(kind, name, names(kind))
 
 
@@ -114,6 +114,16 @@ def plugin_name(instance: Any) -> str:
     return str(path) if path else f"{module}:{type(instance).__qualname__}"
 
 
+def plugin_modules() -> set[str]:
+    """Names of the modules of all plugin classes that have been loaded."""
+    found, left = set[str](), list(_BASES.values())
+    while left:
+        subclasses = left.pop().__subclasses__()
+        found |= {cls.__module__ for cls in subclasses}
+        left += subclasses
+    return found
+
+
 def short_name(name: str) -> str:
     """A plugin's name as tables and pictures have it: of a file or a class without where it lies."""
     return Path(name).stem if name.endswith(".py") else name.rpartition(":")[2]
@@ -122,8 +132,9 @@ def short_name(name: str) -> str:
 def _imported(kind: Kind, name: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"{kind} {name!r}: cannot import {module_name}: {error}") from None
+    except Exception as error:  # of any kind: a plugin is somebody else's, and its name may be anything
+        reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{kind} {name!r}: cannot import {module_name or repr('')}: {reason}") from error
 
 
 def _from_file(kind: Kind, path: Path) -> ModuleType:

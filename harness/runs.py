@@ -31,6 +31,7 @@ from harness.locks import alone
 from harness.meter import TRAINING_FACTOR
 from harness.ranks import ALONE, Ranks
 from harness.records import Record
+from harness.refusal import is_refusal
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
 from harness.stability import bit_stable
@@ -141,7 +142,9 @@ def _unit(spec: RunSpec, backbone: Backbone) -> float | None:
     """x1 of the task on a model of this shape; None where the task has no validation problems."""
     try:
         return unit_flops(spec, backbone.alphabet, backbone.price)
-    except ValueError:
+    except ValueError as error:
+        if not is_refusal(error):
+            raise
         return None
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from harness.refusal import is_refusal
+
 T = TypeVar("T")
 When = Literal["learn", "ask"]
 
@@ -105,6 +107,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, prefix: str) -> T:
     try:
         return cls(**converted)
     except ValueError as error:
+        if not is_refusal(error, also=(cls.__module__.partition(".")[0],)):
+            raise
         raise ValueError(f"{prefix}: {error}") from None
 
 

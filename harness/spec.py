@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 from harness import registry
 from harness.defaults import default
+from harness.legal import GREATEST_SEED, MOST_FLOPS, MOST_PROBLEMS
 from harness.plugin_spec import make_strategy, plugin_from_json, plugin_json
 from harness.pretrained import has_tokenizer
+from harness.refusal import Unsuited, is_refusal
 from harness.settings import build, setting, to_json, unknown
 from harness.strategy import Strategy
 from harness.task import Task
@@ -27,6 +29,7 @@ SIZES: dict[str, tuple[int, int, int, int]] = {  # layers, width, heads, context
     "m": (6, 384, 6, 256),
     "gpt2": (12, 768, 12, 1024),
 }
+SEEDS, THREADS = (0, GREATEST_SEED), (1, 256)  # the least and the greatest
 SCHEMA = 3
 DIRECT_BASELINE = Strategy()  # the contract's own defaults are plain next-token training
 
@@ -68,7 +71,7 @@ class ModelSpec:
 class TrainSpec:
     """One phase of training. Every strategy meets the same problems at the same update."""
 
-    flops: float = setting(3e12, doc="training budget in FLOPs, forward and backward; 0: none", low=0, high=1e24)
+    flops: float = setting(3e12, doc="training budget in FLOPs, forward and backward; 0: none", low=0, high=MOST_FLOPS)
     match: Literal["flops", "tokens", "examples"] = setting(
         "flops", doc="what equals plain training's consumption at the budget: FLOPs, text tokens, or examples"
     )
@@ -86,7 +89,7 @@ class TrainSpec:
 class InferSpec:
     """How the trained model is examined."""
 
-    problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=1_000_000, when="ask")
+    problems: int = setting(2000, doc="test problems (or documents at most)", low=1, high=MOST_PROBLEMS, when="ask")
     split: Literal["test", "validation"] = setting("test", doc="whose problems: choices are made on validation", when="ask")
     cap_flops: float | None = setting(
         None,
@@ -211,15 +214,15 @@ def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = 
         train=phase.train,
         model=build(ModelSpec, _defaulted("model", groups["model"], defaults), prefix="model"),
         infer=build(InferSpec, _defaulted("infer", groups["infer"], defaults), prefix="infer"),
-        seed=_checked_number("--seed", seed, 0, 2**31 - 1),
-        threads=_checked_number("--threads", threads, 1, 256),
+        seed=_checked_number("--seed", seed, *SEEDS),
+        threads=_checked_number("--threads", threads, *THREADS),
         pretraining=pretraining,
     )
 
 
-def _checked_number(option: str, value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        raise ValueError(f"{option}: expected a whole number from {low} to {high}, got {value}")
+def _checked_number(option: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{option}: expected a whole number from {low} to {high}, got {value!r}")
     return value
 
 
@@ -249,11 +252,16 @@ def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]
     missing = made_strategy.needs() - made_task.offers()
     if missing:
         why = "; ".join(filter(None, map(made_task.lacks, sorted(missing))))
-        raise ValueError(
+        raise Unsuited(
             f"strategy {strategy} at these settings needs a task with {', '.join(sorted(missing))}, which {task} does not offer"
             f"{why and f' ({why})'}; these do: {', '.join(registry.tasks_that_offer(made_strategy.needs())) or 'none'}"
         )
-    made_strategy.suits(made_task)
+    try:
+        made_strategy.suits(made_task)
+    except ValueError as error:
+        if not is_refusal(error):
+            raise
+        raise Unsuited(str(error)) from None
     return Phase(strategy=made_strategy, task=made_task, train=train)
 
 
@@ -293,8 +301,8 @@ def from_json(spec: Mapping[str, Any]) -> RunSpec:
         train=phase.train,
         model=build(ModelSpec, spec["model"], prefix="model"),
         infer=build(InferSpec, spec["infer"], prefix="infer"),
-        seed=int(spec["seed"]),
-        threads=int(spec["threads"]),
+        seed=_checked_number("--seed", spec["seed"], *SEEDS),
+        threads=_checked_number("--threads", spec["threads"], *THREADS),
         pretraining=None if spec.get("pretraining") is None else _phase_from_json(spec["pretraining"]),
     )
 

@@ -6,11 +6,23 @@ Knows names and settings as typed; reads no file, makes no spec and runs nothing
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.arguments import check_number, check_whole
+from harness.legal import (
+    GREATEST_SEED,
+    MOST_FLOPS,
+    MOST_PROBLEMS,
+    check_distinct,
+    check_file_name,
+    shortened,
+)
+
 Settings = Mapping[str, Any]
+MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,15 @@ class Arm:
     budgets: Sequence[float] | None = None
     spends_flops: float | None = None
 
+    def __post_init__(self) -> None:
+        where = f"arm {self.label!r}"
+        for key, values in self.points.items():
+            check_distinct(f"{where}: points of {key}", values)
+        if self.budgets is not None:
+            _check_budgets(f"{where}: budgets", self.budgets)
+        if self.spends_flops is not None:
+            check_number(f"{where}: spends_flops", self.spends_flops, low=0, high=MOST_FLOPS)
+
     @property
     def label(self) -> str:
         """Its name in tables."""
@@ -48,6 +69,11 @@ class Primary:
     train_flops: float
     margin: float | None = None
     expected: str = ""
+
+    def __post_init__(self) -> None:
+        check_number("primary: train_flops", self.train_flops, low=0, high=MOST_FLOPS)
+        if self.margin is not None:
+            check_number("primary: margin", self.margin, low=0, high=1e6, open_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +101,16 @@ class Block:
     tune: bool = False
     primary: Primary | None = None
 
+    def __post_init__(self) -> None:
+        check_file_name("name", self.name)
+        _check_budgets("train_flops", self.train_flops)
+        if self.problems is not None:
+            check_whole("problems", self.problems, low=1, high=MOST_PROBLEMS)
+        check_whole("validation", self.validation, low=1, high=MOST_PROBLEMS)
+        for key, seeds in (("seeds", self.seeds), ("fewer_seeds", self.fewer_seeds or ())):
+            for seed in seeds:
+                check_whole(key, seed, low=0, high=GREATEST_SEED)
+
     @property
     def headline_flops(self) -> float:
         """The budget of the primary analysis: the declared one, else the highest."""
@@ -92,6 +128,15 @@ class Suite:
 
     name: str
     blocks: Sequence[Block]
+
+    def __post_init__(self) -> None:
+        check_file_name("name", self.name)
+
+
+def _check_budgets(key: str, budgets: Sequence[float]) -> None:
+    check_distinct(key, budgets)
+    for budget in budgets:
+        check_number(key, budget, low=0, high=MOST_FLOPS)
 
 
 def part_of(suite: Suite, *, task: str | None = None, seeds: str | None = None) -> Suite:
@@ -121,10 +166,15 @@ def seeds_of(given: Any, option: str = "--seeds") -> list[int]:
     words = given if isinstance(given, list) else str(given).split(",")
     found: list[int] = []
     for word in map(str, words):
-        first, dash, last = word.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise ValueError(f"{option}: expected seeds such as 0-4 or 0,3,7-9, got {given!r}")
-        found += range(int(first), int(last or first) + 1)
+        ends = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", word)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (0, -1)
+        if not 0 <= first <= last <= GREATEST_SEED:
+            raise ValueError(f"{option}: expected seeds from 0 to {GREATEST_SEED} such as 0-4 or 0,3,7-9, got {shortened(given)}")
+        if len(found) + last - first >= MOST_SEEDS:
+            raise ValueError(f"{option}: expected up to {MOST_SEEDS:,} seeds, got {shortened(given)}")
+        found += range(first, last + 1)
+    if not found:
+        raise ValueError(f"{option}: expected seeds such as 0-4 or 0,3,7-9, got none")
     if len(set(found)) != len(found):
-        raise ValueError(f"{option}: a seed is named twice in {given!r}")
+        raise ValueError(f"{option}: a seed is named twice in {shortened(given)}")
     return found

@@ -17,14 +17,16 @@ from harness.comparison import Measured
 from harness.curves import Curves
 from harness.difficulty_plots import SCALE
 from harness.figures import STYLE, figure_of, files_of, label_of, look_of, mean_of
+from harness.legal import MOST_PROBLEMS, check_distinct, whole_of
 from harness.plots import log_axis, point_of
 from harness.records import folder_name
 from harness.registry import short_name
 from harness.suite import Arm, Block, Settings, Suite, seeds_of
-from harness.suite_file import default_flops, numbers
+from harness.suite_file import SEEDS, default_flops, numbers
 
 WIDE = 30.0  # times the least value: a range that is drawn on a log axis
 BUDGET = "train.flops"
+MOST_VALUES = 1000
 
 
 def over_of(words: str) -> tuple[str, list[str]]:
@@ -33,8 +35,9 @@ def over_of(words: str) -> tuple[str, list[str]]:
     found = [value.strip() for value in values.split(",") if value.strip()]
     if not equals or "." not in key or len(found) < 2:
         raise ValueError(f"--over: expected a setting and two or more values, such as strategy.per_token=0,1,2,3, got {words!r}")
-    if len(set(found)) != len(found):
-        raise ValueError(f"--over: a value is named twice in {words!r}")
+    if len(found) > MOST_VALUES:
+        raise ValueError(f"--over: expected up to {MOST_VALUES} values, got {len(found):,}")
+    check_distinct("--over", found)
     return key, found
 
 
@@ -53,17 +56,17 @@ def sweep_suite(
     key, values = over_of(over)
     if key in settings:
         raise ValueError(f"--set: {key} is what is swept; leave it out")
-    budgets = default_flops(task) if train_flops is None else numbers(train_flops, "--train-flops")
+    budgets = default_flops(task, settings) if train_flops is None else numbers(train_flops, "--train-flops")
     shared = {k: v for k, v in settings.items() if not k.startswith("strategy.")}
     own = {k: v for k, v in settings.items() if k.startswith("strategy.")}
     arms = [Arm(strategy=strategy, name=f"{key.rpartition('.')[2]}={v}", settings={**own, key: v}) for v in values]
     if key == BUDGET:
         budgets, arms = numbers(",".join(values), "--over"), [Arm(strategy=strategy, name=short_name(strategy), settings=own)]
-    count = None if problems is None else int(numbers(problems, "--problems")[0])
+    count = None if problems is None else whole_of(problems, "--problems", low=1, high=MOST_PROBLEMS)
     name = "-".join(folder_name(part) for part in ("sweep", short_name(task), short_name(strategy), key))
     block = Block(
-        task=task, name=name, arms=arms, settings=shared, problems=count, train_flops=budgets, seeds=seeds_of(seeds or "0-2"),
-        with_family=family,
+        task=task, name=name, arms=arms, settings=shared, problems=count, train_flops=budgets,
+        seeds=seeds_of(SEEDS if seeds is None else seeds), with_family=family,
     )  # fmt: skip
     return Suite(name=name, blocks=[block])
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.curves import score_of
-from harness.grid import Cell, Place, arms_of, key_of, put, settings_of
+from harness.grid import Cell, Place, arms_of, check_block, check_size, key_of, put, settings_of
 from harness.records import Record
+from harness.refusal import Unsuited
 from harness.spec import RunSpec, make_spec
 from harness.suite import Arm, Block, Suite
 from harness.wording import Unit, count
@@ -55,8 +56,10 @@ def tuning_seed(block: Block) -> int:
 
 def tuning_cells(suite: Suite, *, threads: int) -> list[Cell]:
     """The trials of all arms at the headline budget, asked plainly on validation; equal ones are one run."""
+    check_size(suite)
     found: dict[str, Cell] = {}
     for number, block in enumerate(suite.blocks):
+        check_block(block, threads=threads)
         for index, arm in enumerate(arms_of(block)):
             for spec, trial in _trials(block, arm, threads):
                 place = Place(
@@ -69,11 +72,11 @@ def tuning_cells(suite: Suite, *, threads: int) -> list[Cell]:
 
 def _trials(block: Block, arm: Arm, threads: int) -> Iterator[tuple[RunSpec, Trial]]:
     """Of one arm; none for an arm of the family that does not suit the task."""
-    settings = settings_of(block, arm, {"train.flops": block.headline_flops})
-    settings |= {"infer.split": "validation", "infer.problems": block.validation}
     try:
+        settings = settings_of(block, arm, {"train.flops": block.headline_flops})
+        settings |= {"infer.split": "validation", "infer.problems": block.validation}
         own = make_spec(strategy=arm.strategy, task=block.task, settings=settings)
-    except ValueError:
+    except Unsuited:
         if not arm.family:
             raise
         return

@@ -120,7 +120,7 @@ class KHop(Generated):
     def parse(self, text: str) -> str:
         """``cadb:3b`` as it stands; ValueError says what is legal."""
         names = LETTERS[: self.elements]
-        found = re.fullmatch(rf"([{names}]+):([0-9]+)([{names}])", text)
+        found = re.fullmatch(rf"([{names}]+):([0-9]{{1,9}})([{names}])", text)
         if not found or sorted(found[1]) != list(names) or str(int(found[2])) != found[2]:
             example = names[1:] + names[0] + ":2a"
             raise ValueError(

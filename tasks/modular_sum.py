@@ -80,6 +80,6 @@ class ModularSum(Generated):
     def parse(self, text: str) -> str:
         """``3+9+4`` or ``3+9+4=`` as ``3+9+4=``; ValueError says what is legal."""
         numbers = text.removesuffix("=").split("+")
-        if len(numbers) < 2 or any(not re.fullmatch("0|[1-9][0-9]*", n) or int(n) >= self.modulus for n in numbers):
+        if len(numbers) < 2 or any(not re.fullmatch("0|[1-9][0-9]{0,8}", n) or int(n) >= self.modulus for n in numbers):
             raise ValueError(f"not a question of this task: {text!r}; legal: numbers below {self.modulus} such as 1+0+1=")
         return "+".join(numbers) + "="

@@ -101,7 +101,7 @@ class MultiStep(Generated):
 
     def parse(self, text: str) -> str:
         """``2+2x2`` or ``2+2x2=`` as ``2+2x2=``; ValueError says what is legal."""
-        found = re.fullmatch(rf"([0-9]+)((?:[{re.escape(self.operations)}][0-9]+)+)=?", text)
+        found = re.fullmatch(rf"([0-9]{{1,9}})((?:[{re.escape(self.operations)}][0-9]{{1,9}})+)=?", text)
         numbers = re.findall("[0-9]+", text)
         if not found or any(str(int(n)) != n or int(n) >= self.modulus for n in numbers):
             raise ValueError(
