@@ -98,6 +98,8 @@ def run(
     if made:
         to_stderr(made.line(record))
     if as_json:
+        if line := show_runs.floor_line(record):
+            to_stderr(line)
         say_json(record)
     else:
         show_runs.print_runs(record, spec, results, options=repeated_options())

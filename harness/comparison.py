@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness import registry
+from harness.budgets import budget_of
 from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, UNITS, At, Currency, Curves, curves_of
 from harness.grid import Cell, Grid
 from harness.records import Record
+from harness.remedies import Budget
 from harness.suite import Arm, Block
 from harness.verdicts import Comparison, Verdict, flips, judge, leave_one_out
 
@@ -69,6 +71,11 @@ class Measured:
         units = [r["infer"]["unit_flops"] for by in curves.records.values() for r in by.values()]
         known = [float(unit) for unit in units if unit is not None]
         return min(known) if known else curves.hulls[COMPARATOR].corners[0].flops
+
+    @property
+    def budget(self) -> Budget:
+        """The training budget, and the task's default one."""
+        return budget_of(self.sample, self.train_flops)
 
     @property
     def difficulty_name(self) -> str:
@@ -231,5 +238,5 @@ def _comparison(one: Measured, curves: Curves, at: At, other: At) -> Comparison:
         differences=tuple(at.scores[seed] - other.scores[seed] for seed in curves.seeds),
         margin=declared or MARGINS[one.is_accuracy], higher_is_better=one.is_accuracy, is_accuracy=one.is_accuracy,
         baseline_score=float(np.mean([m["value"] for m in metrics])), baseline_floor=_mean([m["floor"] for m in metrics]) or 0.0,
-        epochs=max(epochs, default=None),
+        epochs=max(epochs, default=None), budget=one.budget,
     )  # fmt: skip

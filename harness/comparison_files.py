@@ -53,9 +53,16 @@ def tables_of(rows: Sequence[Row], every: Sequence[Measured], results: Path) -> 
         Table("", "Scores, differences to the comparator at equal cost, verdicts and ledgers", shown(rows), frame(rows)),
         Table("points", "Every point that was asked, the cheapest first", points(every)),
         Table("difficulty", "Scores by difficulty, mean over seeds", by_difficulty(rows)),
-        Table("rankings", "Rank, and lead over the comparator, when something else is equal", rankings(every)),
+        Table(
+            "rankings", "Rank, and lead over the comparator, when something else is equal; a rank is no verdict", rankings(every)
+        ),
         Table("worth", "Training compute saved, and seeds that solved the task, at the headline budget", worth(rows, every)),
-        Table("questions", "The cheapest way to a score, training included, by numbers of questions", questions(every)),
+        Table(
+            "questions",
+            "The cheapest way to a score, training included, by numbers of questions, among the comparator's and arms whose "
+            "verdict is better or equivalent",
+            questions(rows, every),
+        ),
         Table(
             "spending",
             "Whether harder problems cost more: Spearman's rho of FLOPs and difficulty (longer questions and answers count too)",

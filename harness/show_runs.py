@@ -14,12 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import records, registry, stats
+from harness.budgets import budget_of
+from harness.curves import SCORES
 from harness.defaults import default
 from harness.records import Record
+from harness.remedies import ABOVE_FLOOR, is_at_floor, to_raise
 from harness.screen import console, styled
 from harness.spec import RunSpec, from_json, make_spec
 from harness.spec_text import command_line
 from harness.visible import to_stderr
+from harness.wording import Unit
 
 
 def print_runs(record: Record, spec: RunSpec, results: Path, *, options: Sequence[str] = ()) -> None:
@@ -35,12 +39,28 @@ def print_runs(record: Record, spec: RunSpec, results: Path, *, options: Sequenc
     out.print(_runs_table(shown))
     for other in shown[1:]:
         out.print(_difference(shown[0], other, results))
+    for line in filter(None, map(floor_line, shown)):
+        out.print(line, soft_wrap=True)
     partner = _partner(spec, baseline) if len(shown) == 1 else None
     if partner is not None:
         out.print(f"To compare, run: {command_line(partner)}{''.join(f' {word}' for word in options)}", soft_wrap=True)
     for shown_record in shown:
         folder = records.run_folder(results, records.spec_of(shown_record))
         out.print(styled((f"{_name(shown_record)}: {folder}", "dim")), soft_wrap=True)
+
+
+def floor_line(record: Record) -> str | None:
+    """Say that a run has not left its floor, and what to do; None where it has, or where no floor is known."""
+    name = next((name for name in SCORES if name in record["metrics"]), None)
+    metric = record["metrics"][name] if name is not None else {}
+    if metric.get("value") is None or metric.get("floor") is None:
+        return None
+    is_share = name == "accuracy"
+    score, floor, unit = metric["value"], metric["floor"], Unit(is_share)
+    if not is_at_floor(score, floor, higher_is_better=is_share):
+        return None
+    short = f"its score of {unit.said(score)} is not {unit.distance(ABOVE_FLOOR)} better than the floor of {unit.said(floor)}"
+    return f"{_name(record)} has not left its floor: {short}; {to_raise(budget_of(record))}"
 
 
 def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:

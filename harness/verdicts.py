@@ -1,7 +1,8 @@
 """The primary analysis: a verdict on each comparison of a declared family, from one difference a training seed.
 
 Knows numbers and rules; knows no strategy, task or record. The baseline is whatever the void rules look at. In order:
-1. void: the text was seen for more than 4 epochs, or the baseline is not 0.05 better than its floor, or outside 20-80%;
+1. void: the text was seen for more than 4 epochs, or the baseline is not 0.05 better than its floor, or outside 20-80%, with
+   what to do about it;
 2. inconclusive: fewer than 8 seeds;
 3. better or worse: two-sided paired t over seeds, p < 0.05 after Holm over the whole family;
 4. equivalent: two one-sided t tests (TOST) place the mean within the margin, p < 0.05, not adjusted for the family;
@@ -11,7 +12,7 @@ Knows numbers and rules; knows no strategy, task or record. The baseline is what
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -19,15 +20,15 @@ from typing import Literal
 
 import numpy as np
 
+from harness.remedies import ABOVE_FLOOR, SAME, Budget, is_at_floor, to_lower, to_raise, to_shorten
 from harness.stats import Estimate, share
+from harness.wording import Unit
 
 SEEDS_NEEDED = 8
 ALPHA = 0.05
 POWER = 0.8
 LEAST_ACCURACY, MOST_ACCURACY = 0.2, 0.8  # of the baseline; beyond, differences are squeezed
-ABOVE_FLOOR = 0.05
 MOST_EPOCHS = 4.0
-SAME = 1e-12  # differences that differ by less differ by rounding; the smallest real step is one problem in thousands
 GAP = 0.2
 Kind = Literal["better", "worse", "equivalent", "inconclusive", "void"]
 
@@ -38,6 +39,7 @@ class Comparison:
 
     margin: the half-width of equivalence, 0.02 (two points) or 0.01 nats. baseline_score, baseline_floor: means over the seeds.
     is_accuracy: a share of 1, so that the rule of 20-80% holds. epochs: how often the training text was seen, None if generated.
+    budget: of the training, by which a void verdict says what to do; None: it says what is wrong alone.
     """
 
     differences: tuple[float, ...]
@@ -47,6 +49,7 @@ class Comparison:
     baseline_score: float
     baseline_floor: float
     epochs: float | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (*self.differences, self.baseline_score, self.baseline_floor))):
@@ -233,12 +236,19 @@ def _ruled(comparison: Comparison, found: Verdict, seeds_needed: int) -> tuple[K
 
 
 def _void(comparison: Comparison) -> str:
-    """Why no verdict can be given, or nothing."""
-    score, floor = comparison.baseline_score, comparison.baseline_floor
+    """Why no verdict can be given, in the table's unit, and what to do; or nothing."""
+    score, floor, unit = comparison.baseline_score, comparison.baseline_floor, Unit(comparison.is_accuracy)
     if comparison.epochs is not None and comparison.epochs > MOST_EPOCHS:
-        return f"the text was seen for {comparison.epochs:.3g} epochs, more than {MOST_EPOCHS:g}"
-    if (score - floor if comparison.higher_is_better else floor - score) <= ABOVE_FLOOR + SAME:
-        return f"the baseline scores {score:.3f}, not {ABOVE_FLOOR:g} better than its floor {floor:.3f}"
+        wrong = f"the text was seen for {comparison.epochs:.3g} epochs, more than {MOST_EPOCHS:g}"
+        return _with_remedy(wrong, comparison, to_shorten)
+    if is_at_floor(score, floor, higher_is_better=comparison.higher_is_better):
+        wrong = f"the baseline scores {unit.said(score)}, not {unit.distance(ABOVE_FLOOR)} better than its floor of "
+        return _with_remedy(wrong + unit.said(floor), comparison, to_raise)
     if comparison.is_accuracy and not LEAST_ACCURACY - SAME <= score <= MOST_ACCURACY + SAME:
-        return f"the baseline scores {score:.3f}, outside {LEAST_ACCURACY:g} to {MOST_ACCURACY:g}"
+        wrong = f"the baseline scores {unit.said(score)}, outside {100 * LEAST_ACCURACY:g}% to {100 * MOST_ACCURACY:g}%"
+        return _with_remedy(wrong, comparison, to_raise if score < LEAST_ACCURACY else to_lower)
     return ""
+
+
+def _with_remedy(wrong: str, comparison: Comparison, remedy: Callable[[Budget], str]) -> str:
+    return wrong if comparison.budget is None else f"{wrong}: {remedy(comparison.budget)}"

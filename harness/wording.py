@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from harness.comparison import Row
 from harness.stats import t_interval
+
+if TYPE_CHECKING:
+    from harness.comparison import Row
 
 
 def count(value: float | None) -> str:
@@ -22,6 +25,14 @@ class Unit:
 
     def one(self, value: float | None) -> str:
         return "-" if value is None else f"{value * self._times:{self._form}}{self._end}"
+
+    def said(self, value: float) -> str:
+        """A score outside a table, with its unit."""
+        return f"{self.one(value)}{'' if self._end else f' {self.name}'}"
+
+    def distance(self, value: float) -> str:
+        """A difference of scores, with its unit."""
+        return f"{value * self._times:g} {self.name}"
 
     def interval(self, value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
         if value is None:

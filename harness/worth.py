@@ -119,8 +119,11 @@ def _baseline_scores(one: Measured) -> list[float]:
     return [curves.scores[one.plain][seed] for seed in curves.seeds]
 
 
-def questions(every: Sequence[Measured]) -> pd.DataFrame:
-    """For plain training's score and the comparator's best: the cheapest way there with its training, by numbers of questions."""
+def questions(rows: Sequence[Row], every: Sequence[Measured]) -> pd.DataFrame:
+    """For plain training's score and the comparator's best: the cheapest way there with its training, by numbers of questions.
+
+    The ways are the comparator's points, and those of other arms whose verdict is better or equivalent.
+    """
     import pandas as pd
 
     one = headline(every)
@@ -129,26 +132,28 @@ def questions(every: Sequence[Measured]) -> pd.DataFrame:
         return pd.DataFrame()
     best = max((curves.scores[c.name] for c in curves.hulls[COMPARATOR].corners), key=lambda by: sign * _mean(by, curves.seeds))
     wanted = {"plain training's": float(np.mean(_baseline_scores(one))), "the comparator's best": _mean(best, curves.seeds)}
-    rows, candidates = [], _candidates(every)
+    table, candidates = [], _candidates(rows, every)
     for name, score in wanted.items():
         found = winner_by_questions(candidates, QUESTIONS, wanted=score, higher_is_better=one.is_accuracy)
         for asked, winner in zip(QUESTIONS, found.winners, strict=True):
             cost = None if winner is None else found.total_flops[winner][QUESTIONS.index(asked)]
-            rows.append(
+            table.append(
                 {
                     "task": one.block.task, "score to be reached": f"{name} ({Unit(one.is_accuracy).one(score)})",
                     "questions": count(asked), "cheapest": winner or "none", "FLOPs in all": count(cost),
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(table)
 
 
-def _candidates(every: Sequence[Measured]) -> list[Candidate]:
-    """Every point of every arm at every budget."""
+def _candidates(rows: Sequence[Row], every: Sequence[Measured]) -> list[Candidate]:
+    """The comparator's points at every budget, and the points of other arms that are better or equivalent there."""
     found = []
     for one in every:
-        curves = one.curves[PRIMARY]
-        for _, name in curves.names:
+        curves, decided = one.curves[PRIMARY], _decided([row for row in rows if row.one is one])
+        for number, name in curves.names:
+            if not one.arms[number].family and name not in decided:
+                continue
             by = [curves.records[name][seed]["train"] for seed in curves.seeds]
             spent = [training_flops(train) for train in by]
             label = f"{name} after {one.train_flops:.3g}"
@@ -156,6 +161,15 @@ def _candidates(every: Sequence[Measured]) -> list[Candidate]:
             score = _mean(curves.scores[name], curves.seeds)
             found.append(Candidate(name=label, score=score, train_flops=float(np.mean(spent)), question_flops=cost))
     return found
+
+
+def _decided(rows: Sequence[Row]) -> set[str]:
+    """Points that are better or equivalent wherever they alone are judged."""
+    verdicts: dict[str, set[bool]] = {}
+    for row in rows:
+        if row.at is not None and row.verdict is not None and not row.at.mixture.dear_share:
+            verdicts.setdefault(row.at.mixture.cheap.name, set()).add(row.verdict.kind in ("better", "equivalent"))
+    return {name for name, kinds in verdicts.items() if kinds == {True}}
 
 
 def _mean(by: Mapping[int, float], seeds: Sequence[int]) -> float:

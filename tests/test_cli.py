@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import show_runs
 from harness.cli import main
 from harness.jsonl import lines_of
 from harness.lines import cells_of
+from harness.spec import make_spec
 
 TINY = ["--set", "model.size=xs", "--set", "model.width=16", "--set", "model.heads=2", "--set", "model.layers=1"]
 SMALL = [*TINY, "--set", "train.problems_per_update=8", "--train-flops", "2e7", "--problems", "12"]
@@ -103,6 +107,47 @@ def test_spec_file_is_enough(results: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["run", "--spec", str(folder / "run.json"), "--results", str(results), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 0
     assert main(["run", "--spec", str(folder / "run.json"), "--task", "arithmetic"]) == 2
+
+
+def test_a_run_at_its_floor_says_so_and_what_to_do(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below each arm's column, with the task's default budget; with --json on stderr."""
+    assert main(run_args(results, "reasoning_tokens")) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for name in ("direct", "reasoning_tokens"):
+        told = re.search(
+            rf"{re.escape(name)} has not left its floor: its score of (\S+)% is not 5 points better than the floor of ", out
+        )
+        assert told, out
+    remedy = "train with the task's default budget of 1e+12 FLOPs"
+    assert out.count(remedy) == 2
+    assert main([*run_args(results, "reasoning_tokens"), "--json"]) == 0
+    printed = capsys.readouterr()
+    floor, score = (json.loads(printed.out)["metrics"]["accuracy"][key] for key in ("floor", "value"))
+    line = next(line for line in printed.err.splitlines() if "has not left its floor" in line)
+    assert f"its score of {100 * score:.1f}% is not 5 points better than the floor of {100 * floor:.1f}%; {remedy}" in line
+
+
+@pytest.mark.parametrize(
+    "metrics,told",
+    [
+        ({"accuracy": {"value": 0.15, "floor": 0.1}}, "its score of 15.0% is not 5 points better than the floor of 10.0%"),
+        ({"accuracy": {"value": 0.151, "floor": 0.1}}, None),
+        ({"accuracy": {"value": 0.0, "floor": None}}, None),
+        (
+            {"nats_per_token": {"value": 5.50, "floor": 5.549}},
+            "its score of 5.5000 nats is not 0.05 nats better than the floor of 5.5490",
+        ),
+        ({"nats_per_token": {"value": 2.7, "floor": 5.549}}, None),
+        ({"bleu": {"value": 0.0}}, None),
+    ],
+)
+def test_only_a_score_near_its_floor_is_told(metrics: dict[str, Any], told: str | None) -> None:
+    """In the unit of the score; a metric without a floor says nothing."""
+    spec = make_spec(strategy="direct", task="arithmetic", settings={"train.flops": 2e12}).to_json()
+    line = show_runs.floor_line({"spec": spec, "metrics": metrics})
+    assert (line is None) == (told is None)
+    if told is not None and line is not None:
+        assert told in line and "train with more than 2e+12 FLOPs (the task's default budget is 1e+12), or set easier" in line
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,9 @@ def test_verdicts(test, kind):
 def test_void_where_the_baseline_is_at_its_floor_and_no_verdict_below_8_seeds():
     low = {key: (how[0] - 0.35, how[1] and how[1] - 0.35, how[2]) for key, how in CURVES.items()}
     assert last(low).verdict.kind == "void"
+    remedy = "train with the task's default budget of 1e+12 FLOPs"  # the task is arithmetic, the budget 1e9
+    assert last(low).verdict.reason == f"the baseline scores 5.0%, not 5 points better than its floor of 5.0%: {remedy}"
+    assert remedy in shown(made_rows(low))["verdict"].iloc[-1] and remedy in sentences(made_rows(low))[0]
     few = last(CURVES, seeds=range(3))
     assert (
         few.verdict.kind == "inconclusive"
@@ -303,9 +306,30 @@ def test_no_training_is_no_point_of_the_curve_of_gains(scores, text):
 
 def test_the_cheapest_way_to_a_score():
     """The idea reaches plain training's score at a third of the training budget, at the same cost a question."""
-    table = questions(budgets({1e9: 0.3, 3e9: 0.5}, 0.5)[1])
+    table = questions(*budgets({1e9: 0.3, 3e9: 0.5}, 0.5))
     assert table["cheapest"].tolist()[0] == "idea after 1e+09"
     assert table["questions"].tolist()[:2] == ["1e+03", "1e+04"] and table["FLOPs in all"].tolist()[0] == "1e+09"
+
+
+@pytest.mark.parametrize(
+    "changed,kind,named",
+    [
+        ({}, "better", True),
+        (
+            {(0, ""): (0.401, 0.401, 100.0), (2, ""): (lambda s: 0.4015 + WOBBLE[s] + (-1) ** s * 0.004, None, 99.0)},
+            "equivalent",
+            True,
+        ),
+        ({(2, ""): (lambda s: 0.30 + s % 2 * 0.25, None, 99.0)}, "inconclusive", False),
+        ({(0, ""): (0.07, 0.07, 100.0), (1, "n=2"): (0.08, 0.08, 300.0)}, "void", False),
+    ],
+)
+def test_the_cheapest_way_is_no_undecided_arm(changed, kind, named):
+    """The idea scores more and costs less than plain asking in each case; only a decided verdict makes it the cheapest way."""
+    suite_rows = made_rows({(0, ""): (0.40, 0.40, 100.0), (1, "n=2"): (0.41, 0.41, 300.0), (2, ""): (0.60, None, 99.0)} | changed)
+    assert suite_rows[-1].verdict is not None and suite_rows[-1].verdict.kind == kind
+    ways = set(questions(suite_rows, [suite_rows[0].one])["cheapest"])
+    assert ("idea after 1e+09" in ways) == named and "none" not in ways
 
 
 @pytest.mark.slow

@@ -95,7 +95,9 @@ def test_workers_end_with_the_fork_server(begin) -> None:
     """And the command goes on with a new server and new workers."""
     started = begin("compare")
     started.wait_until("training")
-    (server,) = (pid for pid, words in started.others().items() if "forkserver" in words and parent_of(pid) == started.process.pid)
+    (server,) = (
+        pid for pid, words in started.others().items() if "forkserver" in words and parent_of(pid) == started.process.pid
+    )
     before = set(started.others())
     os.kill(server, signal.SIGKILL)
     workers = before - {server} - {pid for pid in before if parent_of(pid) == started.process.pid}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.remedies import Budget
 from harness.verdicts import Comparison, fisher, flips, is_bimodal, judge, leave_one_out, mcnemar, solved_fraction, spearman
 
 SPREAD = (0.003, -0.003, 0.002, -0.002, 0.001, -0.001, 0.004, -0.004)  # 8 seeds around 0
@@ -114,6 +116,45 @@ def test_void_accuracies(score: float, floor: float, epochs: float | None, void:
     assert (found.kind == "void") == void and found.reason and found.p is not None and found.p < 0.001
     few = judge({"it": comparison(CLEAR[:3], baseline_score=score, baseline_floor=floor, epochs=epochs)})["it"]
     assert few.kind == ("void" if void else "inconclusive")
+
+
+@pytest.mark.parametrize(
+    "score, floor, epochs, budget, words",
+    [
+        (0.111, 0.1111, None, Budget(flops=3e10, default_flops=1e12),
+         "the baseline scores 11.1%, not 5 points better than its floor of 11.1%: train with the task's default budget of 1e+12 "
+         "FLOPs"),
+        (0.13, 0.1, None, Budget(flops=1e12, default_flops=1e12),
+         "the baseline scores 13.0%, not 5 points better than its floor of 10.0%: train with more than 1e+12 FLOPs (the task's "
+         "default budget is 1e+12), or set easier problems"),
+        (0.19, 0.0, None, Budget(flops=2e12),
+         "the baseline scores 19.0%, outside 20% to 80%: train with more than 2e+12 FLOPs, or set easier problems"),
+        (0.9, 0.1, None, Budget(flops=2e12, default_flops=3e12),
+         "the baseline scores 90.0%, outside 20% to 80%: set harder problems, or train with less than 2e+12 FLOPs"),
+        (0.0, 0.09, None, Budget(flops=0.0, default_flops=3e12),
+         "the baseline scores 0.0%, not 5 points better than its floor of 9.0%: nothing is trained here, so set easier problems "
+         "or ask a stronger model"),
+        (0.5, 0.1, 5.25, Budget(flops=2e12, default_flops=3e12),
+         "the text was seen for 5.25 epochs, more than 4: train on a larger text, or with less than 2e+12 FLOPs"),
+        (0.9, 0.1, None, None, "the baseline scores 90.0%, outside 20% to 80%"),
+    ],
+)  # fmt: skip
+def test_a_void_verdict_says_what_to_do(
+    score: float, floor: float, epochs: float | None, budget: Budget | None, words: str
+) -> None:
+    """In the unit of the table; the remedy names budgets."""
+    it = comparison(CLEAR, baseline_score=score, baseline_floor=floor, epochs=epochs)
+    found = judge({"it": dataclasses.replace(it, budget=budget)})["it"]
+    assert (found.kind, found.reason) == ("void", words)
+
+
+def test_a_void_verdict_in_nats() -> None:
+    it = comparison(CLEAR, higher_is_better=False, is_accuracy=False, baseline_score=5.51, baseline_floor=5.549)
+    found = judge({"it": dataclasses.replace(it, budget=Budget(flops=1e10, default_flops=3e12))})["it"]
+    assert found.reason == (
+        "the baseline scores 5.5100 nats, not 0.05 nats better than its floor of 5.5490 nats: train with the task's default "
+        "budget of 3e+12 FLOPs"
+    )
 
 
 def test_void_nats() -> None:
