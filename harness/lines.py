@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,12 @@ def _joined(traces: Sequence[Line]) -> Line:
         parts = [trace[name] for trace in traces]
         joined[name] = "".join(parts) if name in AS_LETTERS else [x for part in parts for x in part]
     return joined
+
+
+def windows_of(trace: Line) -> list[int]:
+    """The window of each cell: each begins with the first cell of its first row, where a text is asked in several of them."""
+    starts = [index == 0 and row == 0 for index, row in zip(trace["index"], trace["row"], strict=True)]
+    return [count - 1 for count in itertools.accumulate(starts)]
 
 
 def cells_of(trace: Line) -> list[Line]:

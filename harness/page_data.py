@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import jsonl, records
 from harness.alphabet import Alphabet, make_alphabet
-from harness.lines import CLASS_OF, KIND_OF, ROLE_OF
+from harness.lines import CLASS_OF, KIND_OF, ROLE_OF, windows_of
 from harness.problem import FATES
 from harness.records import Record
 
@@ -128,10 +128,8 @@ def _packed(
 def _by_row(trace: Data) -> tuple[list[int], list[list[int]]]:
     """The cells' numbers in the order of window and row, and the stretches that these make."""
     rows: dict[tuple[int, int], list[int]] = {}
-    window = -1
-    for at, (index, row) in enumerate(zip(trace["index"], trace["row"], strict=True)):
-        window += index == 0 and row == 0
-        rows.setdefault((window, row), []).append(at)
+    for at, place in enumerate(zip(windows_of(trace), trace["row"], strict=True)):
+        rows.setdefault(place, []).append(at)
     parts = [[window, row, trace["index"][cells[0]], len(cells)] for (window, row), cells in rows.items()]
     return [at for cells in rows.values() for at in cells], parts
 

@@ -16,6 +16,7 @@ from harness import calibration, records
 from harness.comparison import Measured
 from harness.curves import PRIMARY
 from harness.figures import figure_of, files_of, looks
+from harness.lines import windows_of
 from harness.problem import FATES
 from harness.records import Record
 from harness.registry import short_name
@@ -61,10 +62,13 @@ def _plain(label: str) -> str:
 
 
 def thoughts_by_place(traces: list[Record]) -> Mapping[int, float]:
-    """Mean number of thoughts and pauses at each place of text, over the problems that have that place; empty without any."""
+    """Mean number of thoughts and pauses at each place of text, over the sequences that have that place; empty without any.
+
+    A sequence is a row of a window: a document is asked in several windows, and a search in several rows.
+    """
     counts, seen = defaultdict[int, float](float), defaultdict[int, int](int)
     for trace in traces:
-        for place in set(trace["place"]):
+        for _, _, place in set(zip(windows_of(trace), trace["row"], trace["place"], strict=True)):
             seen[place] += 1
         for place, kind in zip(trace["place"], trace["kind"], strict=True):
             counts[place] += kind in "tp"
@@ -78,7 +82,7 @@ def _thoughts(one: Measured, found: Mapping[str, Mapping[int, float]]) -> Any:
     for arm, look in zip(one.arms, looks(one.arms), strict=True):
         if by := found.get(arm.label):
             axes.plot(list(by), list(by.values()), label=arm.label, markersize=4, linewidth=1.2, **look)
-    axes.set(xlabel="place in the text (token)", ylabel="thoughts and pauses there, mean of problems")
+    axes.set(xlabel="place in the text (token)", ylabel="thoughts and pauses there, mean of sequences")
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs, one seed", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
