@@ -82,7 +82,9 @@ def _thoughts(one: Measured, found: Mapping[str, Mapping[int, float]]) -> Any:
     for arm, look in zip(one.arms, looks(one.arms), strict=True):
         if by := found.get(arm.label):
             axes.plot(list(by), list(by.values()), label=arm.label, markersize=4, linewidth=1.2, **look)
-    axes.set(xlabel="place in the text (token)", ylabel="thoughts and pauses there, mean of sequences")
+    axes.set(xlabel="place in the text (token)", ylabel="thoughts and pauses there (mean)")
+    top = 1.08 * max(max(by.values()) for by in found.values())
+    axes.set_ylim(-0.04 * top, top)
     axes.set_title(f"{short_name(one.block.task)} after {one.train_flops:.3g} training FLOPs, one seed", fontsize=12)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
