@@ -35,6 +35,7 @@ from harness.refusal import is_refusal
 from harness.spec import SCHEMA, RunSpec
 from harness.spec_text import command_line
 from harness.stability import bit_stable
+from harness.target import foreseen_updates
 from harness.values import brief, fitted, problems_of
 from harness.weights import check_teachable, make_backbone
 
@@ -205,16 +206,15 @@ def plan(spec: RunSpec) -> Plan:
             update_s = taken_s if turn < 2 else min(update_s, taken_s)  # somebody else may have been busy
             if turn and time.monotonic() - begun_s > LONG_S:
                 break
+        updates = foreseen_updates(spec.train, feed, backbone, batch)
     flops = batch.flops
-    if flops > spec.train.flops > 0:
-        raise ValueError(f"--train-flops: {spec.train.flops:.3g} is less than one update, which takes {flops:.3g}")
-    updates = math.floor(spec.train.flops / flops)
+    training_flops = spec.train.flops if spec.train.match == "flops" else float(updates * flops)
     weights_bytes = 4 * sum(p.numel() for p in backbone.parameters())
     lines, tokens = _asked(spec, batch, alphabet)
     disk = weights_bytes * (1 if before is None else 2) + _lines_bytes(spec, batch, lines, tokens)  # a phase before is not asked
     asked_flops = flops / TRAINING_FACTOR * tokens / max(batch.text_tokens, 1)
     seconds = updates * update_s + (0.0 if before is None else before.seconds)
-    return Plan(spec.train.flops, flops, updates, seconds, disk, asked_flops, before)
+    return Plan(training_flops, flops, updates, seconds, disk, asked_flops, before)
 
 
 def _plan_of_asking(spec: RunSpec, backbone: Backbone, batch: Batch) -> Plan:

@@ -70,18 +70,19 @@ class Counter:
 
 def print_plan(plan: Any, *, as_json: bool) -> None:
     """`--dry-run`."""
-    facts = {
-        "training_flops": plan.training_flops,
-        "flops_per_update": plan.flops_per_update,
-        "updates": plan.updates,
-        "minutes": plan.seconds / 60,
-        "disk_bytes": plan.disk_bytes,
-    }
     if as_json:
-        say_json(facts)
+        facts = _phase_facts(plan) | {"minutes": plan.seconds / 60, "disk_bytes": plan.disk_bytes}
+        say_json(facts | {"pretraining": None if plan.pretraining is None else _phase_facts(plan.pretraining)})
         return
-    say(f"training: {facts['training_flops']:.3g} FLOPs, {plan.updates:,} updates of {plan.flops_per_update:.3g}")
-    say(f"about {facts['minutes']:.1f} minutes of training here, {plan.disk_bytes / 1e6:.1f} MB of disk")
+    for name, phase in (("pretraining", plan.pretraining), ("training", plan)):
+        if phase is not None:
+            say(f"{name}: {phase.training_flops:.3g} FLOPs, {phase.updates:,} updates of {phase.flops_per_update:.3g}")
+    say(f"about {plan.seconds / 60:.1f} minutes of training here, {plan.disk_bytes / 1e6:.1f} MB of disk")
+
+
+def _phase_facts(plan: Any) -> dict[str, Any]:
+    """One phase of training, as it is foreseen."""
+    return {"training_flops": plan.training_flops, "flops_per_update": plan.flops_per_update, "updates": plan.updates}
 
 
 def print_asked(asked: Record, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from harness.backbone import Backbone
-from harness.feed import Feed, baseline_batch, direct_flops
+from harness.feed import Batch, Feed, baseline_batch, direct_flops
 from harness.meter import TRAINING_FACTOR
 from harness.spec import TrainSpec
 
@@ -89,6 +89,25 @@ def make_target(spec: TrainSpec, feed: Feed, backbone: Backbone) -> Target:
     if spec.match == "tokens":
         return Target(spec.flops, text_tokens=tokens)
     return Target(spec.flops, updates=updates)
+
+
+def foreseen_updates(spec: TrainSpec, feed: Feed, backbone: Backbone, batch: Batch) -> int:
+    """Roughly how many updates training takes to its target, by its first batch; ValueError if not one fits."""
+    if spec.flops == 0:
+        return 0
+    if spec.match == "flops":
+        updates = math.floor(spec.flops / batch.flops)
+    else:
+        plain = baseline_batch(feed, 0)
+        cost = TRAINING_FACTOR * direct_flops(plain, backbone.price, outputs=len(backbone.alphabet.head_ids(())))
+        updates = math.floor(spec.flops / cost)
+        if updates == 0:
+            raise ValueError(f"--train-flops: {spec.flops:.3g} is less than one update of plain training, {cost:.3g}")
+        if spec.match == "tokens":
+            updates = math.floor(updates * plain.text_tokens / batch.text_tokens)
+    if updates == 0:
+        raise ValueError(f"--train-flops: {spec.flops:.3g} is less than one update, which takes {batch.flops:.3g}")
+    return updates
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:

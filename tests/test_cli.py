@@ -158,6 +158,52 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("match", ["flops", "tokens", "examples"])
+@pytest.mark.parametrize("strategy", ["reasoning_tokens", "chain_of_thought"])
+def test_dry_run_foresees_what_is_matched(match: str, strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Updates and FLOPs are those of the run, whatever equals plain training's consumption at the budget."""
+    words = [*run_args(tmp_path, strategy), "--match", match, "--json"]
+    assert main([*words, "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert main(words) == 0
+    train = json.loads(capsys.readouterr().out)["train"]
+    assert plan["updates"] == pytest.approx(train["updates"], abs=1)
+    if match == "flops":
+        assert plan["training_flops"] == 2e7
+        return
+    assert plan["training_flops"] == plan["updates"] * plan["flops_per_update"]
+    assert plan["training_flops"] == pytest.approx(train["spent_flops"], rel=0.15)
+    assert plan["training_flops"] > 3e7 or (match, strategy) == ("tokens", "chain_of_thought")  # whose lines are text themselves
+
+
+def test_dry_run_refuses_a_budget_of_no_update(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where examples are matched an update may cost more than the budget, as long as one of plain training does not."""
+    words = [*run_args(tmp_path, "reasoning_tokens"), "--dry-run", "--json"]
+    assert main([*words, "--train-flops", "1.4e6", "--match", "examples"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["updates"] == 1 and plan["training_flops"] > 1.4e6
+    for match, least in (("flops", "one update, which takes"), ("examples", "one update of plain training,")):
+        assert main([*words, "--train-flops", "1e5", "--match", match]) == 2
+        assert f"--train-flops: 1e+05 is less than {least}" in capsys.readouterr().err
+
+
+def test_dry_run_tells_the_phase_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its FLOPs and updates, and what it matches."""
+    words = [*run_args(tmp_path, "pause_tokens"), "--set", "strategy.pretraining=pause", "--dry-run"]
+    words += ["--set", "pretraining.train.problems_per_update=8", "--set", "pretraining.train.flops=4e8"]
+    assert main([*words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    before = plan["pretraining"]
+    assert before["training_flops"] == 4e8 and before["updates"] == int(4e8 / before["flops_per_update"]) > 1
+    assert plan["training_flops"] == 2e7
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert f"pretraining: 4e+08 FLOPs, {before['updates']} updates of " in told and "training: 2e+07 FLOPs, " in told
+    assert main([*words, "--set", "pretraining.train.match=examples", "--json"]) == 0
+    matched = json.loads(capsys.readouterr().out)["pretraining"]
+    assert matched["training_flops"] == matched["updates"] * matched["flops_per_update"] != 4e8
+
+
 def test_ask_shows_trace_answer_and_ledgers(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a table and as JSON; a question is completed to the task's prompt."""
     name = run_name(results, "reasoning_tokens")
