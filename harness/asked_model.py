@@ -21,7 +21,7 @@ from harness.problem import Problem
 from harness.search import Search
 from harness.settings import unknown
 from harness.spec import RunSpec, make_spec
-from harness.spec_text import changed_settings
+from harness.spec_text import changed_settings, defaulted_line
 from harness.strategy import Strategy
 from harness.task import THOUGHT_TOKENS, Split, Task
 from harness.weights import make_backbone, weights_hash
@@ -41,12 +41,13 @@ class Elsewhere(Task):
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """A model as it is asked. results: the folder that its run lies in, if it is one of ours; thought_tokens: the most that
-    worked lines may take before a continuation."""
+    worked lines may take before a continuation; defaulted: a line on defaults for a model that is taught nothing."""
 
     spec: RunSpec
     backbone: Backbone
     results: Path | None
     thought_tokens: int
+    defaulted: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """All that its answers depend on, as JSON values."""
@@ -160,4 +161,5 @@ def _of_pretrained(name: str, strategy: str | None, task: str | None, settings: 
         backbone=backbone.to(torch.device(device)).eval(),
         results=None,
         thought_tokens=_lines_cap(spec) if task else THOUGHT_TOKENS,
+        defaulted=defaulted_line(spec, settings),
     )

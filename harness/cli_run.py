@@ -83,10 +83,13 @@ def run(
     spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
     from harness import show, show_runs
     from harness.runs import plan
+    from harness.spec_text import defaulted_line
     from harness.together import run_together
 
     if made:
         to_stderr(made.line())
+    if spec_file is None and not made and rank() == 0 and (line := defaulted_line(spec, given)):
+        to_stderr(line)
     if dry_run:
         if rank() == 0:
             show.print_plan(plan(spec), as_json=as_json)

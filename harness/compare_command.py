@@ -9,7 +9,7 @@ from harness import show_compare
 from harness.compare import Compared, compare, read
 from harness.comparison_files import write_tuning
 from harness.engines import Making
-from harness.grid import Cell, Grid, arms_of, grid_of, name_of
+from harness.grid import Cell, Grid, arms_of, defaulted_lines, grid_of, name_of
 from harness.long_twins import with_long
 from harness.plots import draw
 from harness.suite import Suite
@@ -36,6 +36,8 @@ def compare_suite(
         tried = _made(trials, how, title=f"{suite.name}, tuning", dry_run=dry_run, as_json=as_json)
         suite, told = tuned_suite(suite, tried.records if tried else {}, threads=threads)
     grid = grid_of(suite, threads=threads)
+    for line in defaulted_lines(grid):
+        to_stderr(line)
     found = _made(grid, how, title=suite.name, dry_run=dry_run, as_json=as_json)
     if found is None:
         return 0

@@ -1,7 +1,7 @@
 """The facts of a GPT-2's config that our own kernels do not follow. Knows the config of the transformers library; loads no model.
 
-The kernels compute one GPT-2: tanh GELU, an inner width of four times the width, a tied head, and attention scaled by the width of a
-head. They read layers, width, heads, places and the epsilon of the norms. Dropout is off, and weights are float32 here.
+The kernels compute one GPT-2: tanh GELU, an inner width of four times the width, a tied head, and attention scaled by the
+width of a head. They read layers, width, heads, places and the norms' epsilon; there is no dropout, and weights are float32.
 """
 
 from __future__ import annotations

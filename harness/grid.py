@@ -19,6 +19,7 @@ from harness.legal import check_distinct
 from harness.plugin_spec import plugin_json
 from harness.refusal import Unsuited, is_refusal
 from harness.spec import RunSpec, make_spec
+from harness.spec_text import defaulted_line
 from harness.suite import Arm, Block, Suite
 from harness.suite_file import family_arms
 
@@ -167,6 +168,18 @@ def _runs(
             yield spec, Place(block=number, arm=index, train_flops=flops, seed=seed, point=words, split=split, cap=cap)
 
 
+def defaulted_lines(grid: Grid) -> list[str]:
+    """What arms that ask a pretrained model, taught nothing, have for defaults: a line for each arm that has such."""
+    first = {(p.block, p.arm): cell.spec for cell in reversed(grid.cells) for p in cell.places if cell.spec.untaught}
+    lines = []
+    for (number, index), spec in sorted(first.items(), key=lambda one: one[0]):
+        block, arm = grid.suite.blocks[number], grid.arms[number][index]
+        turned = {key for point in points_of(block, arm).values() for key in point}
+        if line := defaulted_line(spec, {*block.settings, *arm.settings, *turned}):
+            lines.append(f"{block.name}, {arm.label}: {line}")
+    return lines
+
+
 def caps_of(block: Block) -> dict[str, float | None]:
     """The most that a problem may spend at each place of an anytime comparison; else no cap."""
     if not block.anytime:
@@ -205,11 +218,18 @@ def points_of(block: Block, arm: Arm) -> dict[str, Settings]:
 
 def _dials(block: Block, arm: Arm) -> dict[str, Sequence[Any]]:
     """What a budget may turn when the arm is asked, and to what: the strategy's dials that retrain nothing."""
-    settings = {k: v for k, v in {**block.settings, **arm.settings}.items() if k.startswith(("strategy.", "task."))}
+    budget = {"train.flops": arm.spends_flops or min(block.train_flops)}
+    settings = {
+        k: v
+        for k, v in {**block.settings, **arm.settings, **budget}.items()
+        if k.startswith(("strategy.", "task.", "pretraining.")) or k in ("model.path", "train.flops")
+    }
     how = make_spec(strategy=arm.strategy, task=block.task, settings=settings).strategy
     asked = {f.name for f in dataclasses.fields(how) if f.metadata.get("when") == "ask"}
     return {
-        f"strategy.{name}": values for name, values in how.dials.items() if name in asked and f"strategy.{name}" not in settings
+        f"strategy.{name}": values
+        for name, values in how.turned().items()
+        if name in asked and f"strategy.{name}" not in settings
     }
 
 

@@ -34,6 +34,7 @@ from harness.runs import compute_threads
 from harness.search import Search
 from harness.session import Session
 from harness.spec import digest
+from harness.visible import to_stderr
 
 ARGUMENTS = (
     "pretrained", "strategy", "strategy.NAME", "task", "task.NAME", "model.NAME", "max_length", "max_gen_toks", "thought_tokens",
@@ -88,6 +89,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             thought_tokens=thought_tokens,
             context_tokens=max_length,
         )
+        if self.asked.defaulted:
+            to_stderr(self.asked.defaulted)
         ours = self.asked.results
         self._pretrained, self._threads = str(pretrained), threads or (self.asked.spec.threads if ours else None)
         self._rows = _rows(batch_size, max_batch_size, suiting=suiting_rows(self.asked.backbone))

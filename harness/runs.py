@@ -33,7 +33,7 @@ from harness.ranks import ALONE, Ranks
 from harness.records import Record
 from harness.refusal import is_refusal
 from harness.spec import SCHEMA, RunSpec
-from harness.spec_text import command_line
+from harness.spec_text import check_untaught, command_line
 from harness.stability import bit_stable
 from harness.target import foreseen_updates
 from harness.values import brief, fitted, problems_of
@@ -64,6 +64,7 @@ def run(
     folder = records.run_folder(results, spec)
     if not again and (record := records.finished(results, spec)) is not None:
         return record
+    check_untaught(spec)
     taken, made = alone(results, f"run-{folder.name}", wait=wait), storage.new_folder(results, folder)
     with compute_threads(spec.threads), taken, made:
         if not again and (record := records.finished(results, spec)) is not None:
@@ -183,6 +184,7 @@ BYTES_PER_CELL, BYTES_PER_LINE = 60, 650  # roughly: of traces and attention, an
 def plan(spec: RunSpec) -> Plan:
     """Estimate a run by its first batch, without training (`--dry-run`)."""
     check_teachable(spec)
+    check_untaught(spec)
     earlier = spec.pretrained()
     before = None if earlier is None else plan(earlier)
     with compute_threads(spec.threads):

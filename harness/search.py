@@ -95,6 +95,13 @@ class Search(Strategy):
         """The base, where none is named."""
         return {"base": default("base_with_lines" if "worked_lines" in task.offers() else "baseline")}
 
+    def untaught(self, task: Task, *, given: frozenset[str], key: str, whole: bool = False) -> Strategy:
+        """The same search over the base as that asks such a model."""
+        if self.base is None:
+            return self
+        below = frozenset(name.removeprefix("base.") for name in given if name.startswith("base."))
+        return replace(self, base=self.base.untaught(task, given=below, key=f"{key}.base", whole=whole or self.splits))
+
     def needs(self) -> frozenset[str]:
         """What the base needs."""
         return self.asked.needs()

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -128,6 +129,11 @@ class RunSpec:
             raise ValueError("infer.cap_flops: caps what a question may spend; documents are scored whole, so leave it none")
 
     @property
+    def untaught(self) -> bool:
+        """Whether a pretrained model is asked that is taught nothing."""
+        return self.model.path is not None and self.train.flops == 0 and self.pretraining is None
+
+    @property
     def phase(self) -> Phase:
         """The last training phase."""
         return Phase(strategy=self.strategy, task=self.task, train=self.train)
@@ -203,7 +209,7 @@ def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = 
     """
     groups = _grouped(settings or {})
     before = groups.pop("pretraining")
-    phase = _make_phase(strategy, task, groups)
+    phase = _make_phase(strategy, task, groups, after=bool(before))
     if not {"strategy", "task"} & before.keys():
         before = {**phase.strategy.pretraining_phase(task, phase.task), **before}
     defaults = phase.task.defaults()
@@ -245,10 +251,17 @@ def make_task(name: str, settings: Mapping[str, Any], *, prefix: str = "task") -
     return made
 
 
-def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Phase:
+def _make_phase(
+    strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]], prefix: str = "", *, after: bool = False
+) -> Phase:
+    """A phase of training. after: another one comes before it."""
     made_task = make_task(task, groups["task"], prefix=f"{prefix}task")
     made_strategy = make_strategy(strategy, groups["strategy"], task=made_task, prefix=f"{prefix}strategy")
     train = build(TrainSpec, _defaulted("train", groups["train"], made_task.defaults()), prefix=f"{prefix}train")
+    path = build(ModelSpec, {"path": groups["model"].get("path")}, prefix="model").path
+    if path is not None and train.flops == 0 and not after and not made_strategy.pretraining_phase(task, made_task):
+        with _unsuited():
+            made_strategy = made_strategy.untaught(made_task, given=frozenset(groups["strategy"]), key=f"{prefix}strategy")
     missing = made_strategy.needs() - made_task.offers()
     if missing:
         why = "; ".join(filter(None, map(made_task.lacks, sorted(missing))))
@@ -256,13 +269,20 @@ def _make_phase(strategy: str, task: str, groups: Mapping[str, Mapping[str, Any]
             f"strategy {strategy} at these settings needs a task with {', '.join(sorted(missing))}, which {task} does not offer"
             f"{why and f' ({why})'}; these do: {', '.join(registry.tasks_that_offer(made_strategy.needs())) or 'none'}"
         )
-    try:
+    with _unsuited():
         made_strategy.suits(made_task)
+    return Phase(strategy=made_strategy, task=made_task, train=train)
+
+
+@contextmanager
+def _unsuited() -> Iterator[None]:
+    """A plugin's own refusals are reasons why it cannot be here."""
+    try:
+        yield
     except ValueError as error:
         if not is_refusal(error):
             raise
         raise Unsuited(str(error)) from None
-    return Phase(strategy=made_strategy, task=made_task, train=train)
 
 
 def _make_pretraining(settings: dict[str, Any]) -> Phase:

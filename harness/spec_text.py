@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from harness import registry
@@ -30,6 +31,30 @@ def changed_settings(spec: RunSpec) -> dict[str, Any]:
             changed |= _strategy_settings(before[kind], {}, f"pretraining.{kind}")
         changed |= {f"pretraining.train.{k}": v for k, v in before["train"].items()}
     return changed
+
+
+def defaulted_line(spec: RunSpec, given: Iterable[str]) -> str | None:
+    """In a line, the defaults that a strategy has for a pretrained model that is taught nothing; None if there are none.
+
+    given: the dotted settings that the user named.
+    """
+    named = set(given)
+    chosen = {k: v for k, v in changed_settings(spec).items() if k.startswith("strategy.") and k not in named}
+    if not spec.untaught or not chosen:
+        return None
+    words = " ".join(f"{key}={setting_text(value)}" for key, value in chosen.items())
+    name = registry.plugin_name(spec.strategy)
+    return f"{name}: {spec.model.path} is taught nothing, so its default is {words} (--set names another)"
+
+
+def check_untaught(spec: RunSpec) -> None:
+    """ValueError if a pretrained model, taught nothing, is asked in a way that it never learnt. A spec from a file may say so."""
+    if not spec.untaught:
+        return
+    instead = spec.strategy.untaught(spec.task, given=frozenset(), key="strategy")
+    if instead != spec.strategy:
+        line = defaulted_line(dataclasses.replace(spec, strategy=instead), ())
+        raise ValueError(f"strategy: it waits for specials that the model never learnt to say; {line}")
 
 
 def _strategy_settings(own: dict[str, Any], plain: dict[str, Any], prefix: str) -> dict[str, Any]:

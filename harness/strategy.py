@@ -220,6 +220,25 @@ class Strategy:
         """Whose training this is: its own, or that of a base which it asks in another way."""
         return self
 
+    def untaught(self, task: Task, *, given: frozenset[str], key: str, whole: bool = False) -> Strategy:
+        """The strategy as it asks a pretrained model that is taught nothing: with other defaults than where it is taught.
+
+        given: its settings that the user named, which stay as they are. key: what its settings are called in errors. whole: an
+        attempt must be one thing said after another, for a search that branches within it. ValueError if the strategy would wait
+        for specials that such a model never learnt to say.
+        """
+        if self.sayable():
+            names = " and ".join(special.name for special in self.sayable())
+            raise ValueError(
+                f"{key}: {type(self).__name__} waits for {names}, which a pretrained model that is taught nothing never says; "
+                "teach it (train.flops), or choose a strategy of plain text"
+            )
+        return self
+
+    def turned(self) -> Mapping[str, Sequence[Any]]:
+        """The dials that have an effect at these settings."""
+        return self.dials
+
     @classmethod
     def left_open(cls, task: Task) -> Mapping[str, str]:
         """The strategies, by name, that settings which are strategies take where none is named."""

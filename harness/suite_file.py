@@ -85,7 +85,8 @@ def suite_of(
     if any(key.startswith("strategy.") for key in settings or {}):
         raise ValueError("--set: strategy settings differ from arm to arm; write them into a --suite FILE, arm by arm")
     budgets = default_flops(task, settings or {}) if train_flops is None else numbers(train_flops, "--train-flops")
-    names = list(suiting(task, settings or {})) if strategies is None else [s.strip() for s in strategies.split(",") if s.strip()]
+    spent = {**(settings or {}), "train.flops": budgets[0]}
+    names = list(suiting(task, spent)) if strategies is None else [s.strip() for s in strategies.split(",") if s.strip()]
     if not names:
         raise ValueError("--strategies: names none; legal: names of `list`, separated by commas")
     check_distinct("--strategies", names)

@@ -6,7 +6,7 @@ Knows the layout of a lesson and when lines are given rather than said; prompts 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from harness.problem import SEP, Completion, Piece, Problem, Question, Special, Text
@@ -15,6 +15,8 @@ from harness.task import Task
 from harness.wants import GREEDY, Holding, Likelihood, Row, Sampler, Saying, Solver, Start
 from strategies._lines import check_cap, lines_behind, mean_over, taught_lines
 from strategies._prompting import Settings, answer_of, answered, in_one_go, opened, talked, wording
+
+TAUGHT = ("steps", "ask_steps", "force_after")  # settings of style=trained alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class ChainOfThought(Strategy):
     dials: ClassVar[Mapping[str, Sequence[Any]]] = {"force_after": (0, 2, 4, 8, 16, 32, 64)}
 
     style: Literal["trained", "standard", "few_shot", "one_go", "zero_shot", "dialogue", "recall", "staged"] = setting(
-        "trained", doc="trained to say lines, or prompted: examples (of answers alone; worked; said in one go), two stages, .."
+        "trained",
+        doc="trained to say lines (default if taught), or prompted: examples (of answers; worked; in one go), two stages, ..",
     )
     steps: Literal["gold", "none", "shuffled", "filler"] = setting(
         "gold", doc="taught lines: gold; none is direct; shuffled: their characters in disorder; filler: as many idle tokens"
@@ -69,6 +72,23 @@ class ChainOfThought(Strategy):
     def suits(self, task: Task) -> None:
         """A cap must let the longest gold lines through."""
         check_cap(self.cap_tokens if self.says_lines else None, task)
+
+    def untaught(self, task: Task, *, given: frozenset[str], key: str, whole: bool = False) -> Strategy:
+        """Prompted: by worked examples where the task has some (in one go, where a search branches within), else without any."""
+        if self.style != "trained" or self.plain:
+            return self
+        lines = "worked_lines" in task.offers()
+        style: Literal["one_go", "few_shot", "zero_shot"] = ("one_go" if whole else "few_shot") if lines else "zero_shot"
+        if named := given & {"style", *TAUGHT}:
+            raise ValueError(
+                f"{key}.{min(named)}: at style=trained it waits for <sep>, which a pretrained model that is taught nothing never "
+                f"says; prompt it (legal here: {key}.style={style} and other styles than trained), or teach it (train.flops)"
+            )
+        return replace(self, style=style)
+
+    def turned(self) -> Mapping[str, Sequence[Any]]:
+        """Prompts are not forced to end."""
+        return self.dials if self.style == "trained" else {}
 
     def wording(self) -> Sequence[str]:
         """The prompts' words."""

@@ -17,12 +17,12 @@ from harness.problem import SEP
 from harness.runs import run
 
 
-def gpt2_in(folder: Path, *, eos: str, **fields: Any) -> str:
+def gpt2_in(folder: Path, *, eos: str, places: int = 64, **fields: Any) -> str:
     """A tiny GPT-2 with a tokenizer of its own, whose specials have the ids 0, 1, 2, and with rows that no token has."""
     tokenizer = tokenizer_in(folder, eos=eos)
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=ROWS, n_embd=16, n_layer=2, n_head=2, n_positions=64, eos_token_id=tokenizer.eos_token_id, **fields
+        vocab_size=ROWS, n_embd=16, n_layer=2, n_head=2, n_positions=places, eos_token_id=tokenizer.eos_token_id, **fields
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return str(folder)
