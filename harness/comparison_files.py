@@ -7,7 +7,6 @@ results/tables/NAME.md, .csv, .tex, .html and NAME.json; NAME-points, -difficult
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from harness.comparison import Measured, Row
 from harness.curves import PRIMARY
 from harness.line_stats import searchers, spending
 from harness.rankings import REPEATABLE, rankings
+from harness.table_forms import forms
 from harness.tables import by_difficulty, frame, points, shown
 from harness.tuning import Tuned
 from harness.tuning import table as tuning_table
@@ -97,7 +97,7 @@ def write(
     files: dict[str, str] = {}
     for table in tables:
         said = [*results_said, *notes] if not table.ending else [table.title + "."]
-        files |= _forms(table.name(block.name), said, table)
+        files |= forms(table.name(block.name), said, table.words, table.numbers)
     facts = {
         "name": block.name,
         "suite": suite,
@@ -121,7 +121,7 @@ def write_tuning(told: Sequence[Tuned], results: Path, name: str) -> list[Path]:
         return []
     title = "Learning rate and batch by equal tuning: chosen on validation, the same trials for every arm"
     table = Table("tuning", title, tuning_table(told))
-    files = _forms(table.name(name), [f"{title}."], table)
+    files = forms(table.name(name), [f"{title}."], table.words)
     return storage.replace_files(results / "tables", {file: text.encode() for file, text in files.items()})
 
 
@@ -143,16 +143,3 @@ def _runs(every: Sequence[Measured], results: Path) -> Sequence[Mapping[str, Any
                 facts = {"folder": folder, "arm": label, "point": point, "train_flops": one.train_flops}
                 found.append(facts | {"seed": seed, "split": record["spec"]["infer"]["split"]})
     return found
-
-
-def _forms(name: str, said: Sequence[str], table: Table) -> dict[str, str]:
-    """A table and the lines above it, by file."""
-    words = table.words
-    listed = "".join(f"- {line}\n" for line in said)
-    page = "".join(f"<p>{html.escape(line)}</p>\n" for line in said) + words.to_html(index=False, escape=True, border=0)
-    return {
-        f"{name}.md": f"# {name}\n\n{listed}\n{words.to_markdown(index=False, disable_numparse=True)}\n",
-        f"{name}.csv": (words if table.numbers is None else table.numbers).to_csv(index=False, lineterminator="\n"),
-        f"{name}.tex": words.to_latex(index=False, escape=True),
-        f"{name}.html": f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(name)}</title>\n{page}\n',
-    }

@@ -14,6 +14,7 @@ from typing import Any
 from harness import registry
 from harness.registry import short_name
 from harness.suite import Arm
+from harness.visible import visible
 
 # Okabe and Ito's eight, of which the yellow is too light for lines; black is kept for what all are compared with.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
@@ -37,10 +38,24 @@ def figure_of(width: float, height: float) -> Any:
 def files_of(figure: Any, name: str) -> dict[str, bytes]:
     """The figure as files' bytes by name, png and svg, without a date."""
     files = {}
+    _take_as_it_stands(figure)
     for kind, facts in (("png", {}), ("svg", {"Date": None})):
         figure.savefig(written := io.BytesIO(), format=kind, dpi=150, metadata=facts)
         files[f"{name}.{kind}"] = written.getvalue() if kind == "svg" else _smaller(written)
     return files
+
+
+def _take_as_it_stands(figure: Any) -> None:
+    """Let no text of a figure be a formula: a name may hold dollar signs. Characters that act on a terminal are escapes."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        shown = text.get_text()
+        if "$" in shown:
+            text.set_parse_math(False)
+        made = "\n".join(visible(line) for line in shown.split("\n"))
+        if made != shown:
+            text.set_text(made)
 
 
 def _smaller(png: io.BytesIO) -> bytes:

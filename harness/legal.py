@@ -14,7 +14,7 @@ GREATEST_SEED = 2**31 - 1
 MOST_FLOPS = 1e24  # of a training budget
 MOST_PROBLEMS = 1_000_000
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
-ARM_NAME = re.compile(r"\w(?:[\w .,:;=+()%&'!?@~^*-]{0,98}[\w.)%!?*+-])?")
+ARM_NAME = re.compile(r"[^\W_](?:[\w .,:;=+()%&'!?@~^*-]{0,98}[\w.)%!?*+-])?")
 
 
 def check_file_name(key: str, name: str) -> str:

@@ -58,7 +58,7 @@ def _lines(results: Path, record: Record, name: str = "problems.jsonl") -> list[
 
 
 def _plain(label: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in label)
+    return "".join(c if c.isalnum() else "_" for c in label)[-50:]
 
 
 def thoughts_by_place(traces: list[Record]) -> Mapping[int, float]:

@@ -26,6 +26,7 @@ RUN_KEYS = (
     "by_difficulty",
 )  # fmt: skip
 RUN = "run.json"
+LONGEST_NAME = 200  # of a folder: file names of tables begin with it
 MAY_BE_GONE = ("traces.jsonl", "attention.jsonl", "train.jsonl")  # of a run: no number of a table comes from them
 
 
@@ -42,8 +43,9 @@ def weights_folder(results: Path, spec: RunSpec) -> Path:
 
 
 def folder_name(plugin: str) -> str:
-    """A plugin's name as one folder."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", plugin).strip("_.") or "plugin"
+    """A plugin's name as one folder; one that no file system holds is cut, with a digest of the whole."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plugin).strip("_.") or "plugin"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest(plugin)}"
 
 
 def write_json(path: Path, value: Record) -> None:

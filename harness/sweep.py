@@ -121,7 +121,7 @@ def _axis(axes: Any, labels: Sequence[str]) -> list[float]:
     try:
         values = [float(label) for label in labels]
     except ValueError:
-        axes.set_xticks(range(len(labels)), labels)
+        axes.set_xticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
         return [float(place) for place in range(len(labels))]
     if min(values) > 0 and max(values) / min(values) >= WIDE:
         log_axis(axes, values)

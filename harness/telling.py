@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -19,6 +18,7 @@ from harness.comparison import Measured, Row, measured, rows_of
 from harness.comparison_files import SECONDS, write
 from harness.grid import Cell, Grid, grid_of
 from harness.records import Record
+from harness.refusal import is_refusal
 from harness.suite import Block, Suite
 
 Pictures = Callable[[Sequence[Measured], Path, Path], list[Path]]  # of a block, into a folder, from the records in another
@@ -47,22 +47,38 @@ def write_all(
     return rows, paths
 
 
-def declarations(results: Path) -> Iterator[dict[str, Any]]:
-    """What stands beside the tables of a results folder, by name; ValueError for one that cannot be read."""
+class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a written comparison was made of: a block of a suite, threads of its runs, pictures below it and notes."""
+
+    name: str
+    suite: str
+    threads: int
+    plots: list[str]
+    notes: list[str]
+    block: Block
+
+
+def declarations(results: Path) -> Iterator[tuple[Declaration, Grid]]:
+    """What stands beside the tables of a results folder, by name, with its runs; ValueError for one that cannot be read."""
     for path in sorted((results / "tables").glob("*.json")):
         try:
-            yield json.loads(path.read_text(encoding="utf-8"))
+            facts = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise ValueError(f"{path} is truncated or no JSON; make it again by the command that made it") from None
+        try:
+            found = msgspec.convert(facts, Declaration)
+            yield found, grid_of(Suite(name=found.suite, blocks=[found.block]), threads=found.threads)
+        except ValueError as error:
+            if not (is_refusal(error) or isinstance(error, msgspec.ValidationError)):
+                raise
+            raise ValueError(f"{path} declares no comparison that can be: {error}") from None
 
 
 def differing_tables(results: Path) -> tuple[list[str], int]:
     """Tables that are not what the records say, each with what to do, and how many were made again."""
     found: list[str] = []
     count = 0
-    for facts in declarations(results):
-        block = msgspec.convert(facts["block"], Block)
-        grid = grid_of(Suite(name=facts["suite"], blocks=[block]), threads=facts["threads"])
+    for facts, grid in declarations(results):
         spoilt: list[str] = []
         there = read(grid.cells, results, spoilt.append)
         with tempfile.TemporaryDirectory() as scratch:
@@ -71,17 +87,17 @@ def differing_tables(results: Path) -> tuple[list[str], int]:
         count += len(again)
         kept = {name: results / "tables" / name for name in again}
         bad = [name for name, path in kept.items() if not path.exists() or path.read_bytes() != again[name]]
-        found += [f"{facts['name']}: {line}" for line in spoilt]
+        found += [f"{facts.name}: {line}" for line in spoilt]
         advice = "is not what the records say; make it again by the command that made it"
         found += [f"{results / 'tables' / name} {advice}" for name in bad]
         if not again:
-            found.append(f"{facts['name']}: none of its records are there")
+            found.append(f"{facts.name}: none of its records are there")
     return found, count
 
 
-def _again(grid: Grid, there: Mapping[Cell, Record], results: Path, scratch: Path, facts: Mapping[str, Any]) -> list[Path]:
+def _again(grid: Grid, there: Mapping[Cell, Record], results: Path, scratch: Path, facts: Declaration) -> list[Path]:
     every = measured(grid, there)
     rows = [row for one in every for row in rows_of(one)]
     if not every:
         return []
-    return write(rows, every, results, scratch, suite=facts["suite"], plots=facts["plots"], notes=facts["notes"])
+    return write(rows, every, results, scratch, suite=facts.suite, plots=facts.plots, notes=facts.notes)

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from harness import registry
 from harness.learners import Reporter
-from harness.records import Record
+from harness.records import Record, folder_name
 from harness.settings import unknown
 from harness.spec import RunSpec
 from harness.spec_text import command_line
@@ -64,7 +64,7 @@ class Tracked:
 
     def _of(self, spec: RunSpec) -> Any:
         """The tracker of a learner."""
-        name = f"{registry.plugin_name(spec.strategy)}-{spec.learner_fingerprint()}-s{spec.seed}"
+        name = f"{folder_name(registry.plugin_name(spec.strategy))}-{spec.learner_fingerprint()}-s{spec.seed}"
         if name not in self._open:
             self._folder.mkdir(parents=True, exist_ok=True)
             if self._name == "tensorboard":
