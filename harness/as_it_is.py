@@ -110,7 +110,7 @@ def _loaded(path: str, kind: str) -> Any:
     place = local_path(path)
     load: Any = AutoModelForCausalLM.from_pretrained
     with told_in_a_line(path, kind):
-        model, loaded = load(place, dtype=torch.float32, output_loading_info=True)
+        model, loaded = load(place, dtype=torch.float32, output_loading_info=True, trust_remote_code=False)
         if model.config.is_encoder_decoder:
             raise ValueError("it has an encoder, and is no decoder-only causal model")
         if getattr(model.config, "add_cross_attention", False):

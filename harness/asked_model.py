@@ -70,18 +70,20 @@ def load(
     device: str,
     thought_tokens: int | None = None,
     context_tokens: int | None = None,
+    trust_plugins: bool = False,
 ) -> Asked:
     """The model that ``pretrained`` names: a folder that holds run.json, or a folder or hub name of a causal LM.
 
     strategy, settings (``strategy.NAME``, for a pretrained LM also ``task.NAME`` and ``model.NAME``): how it is asked; of a run
-    the strategy's learner must be the run's own. ValueError names what is wrong and what is legal.
+    the strategy's learner must be the run's own. trust_plugins: whether code to which only the run's record points may be run.
+    ValueError names what is wrong and what is legal.
     """
     for key in settings:
         if key.partition(".")[0] not in GROUPS or "." not in key:
             raise unknown("model argument", key, [f"{group}.NAME" for group in GROUPS])
     folder = Path(pretrained)
     if (folder / "run.json").is_file():
-        found = _of_run(folder, strategy, task, settings, device)
+        found = _of_run(folder, strategy, task, settings, device, trust_plugins)
     else:
         found = _of_pretrained(pretrained, strategy, task, settings, device)
     if context_tokens is not None:
@@ -96,7 +98,9 @@ def _checked_context(asked: int, most: int) -> int:
     return asked
 
 
-def _of_run(folder: Path, name: str | None, task: str | None, settings: Mapping[str, Any], device: str) -> Asked:
+def _of_run(
+    folder: Path, name: str | None, task: str | None, settings: Mapping[str, Any], device: str, trust_plugins: bool
+) -> Asked:
     """A run of ours, asked as it was or otherwise."""
     others = [key for key in settings if not key.startswith("strategy.")]
     if task is not None or others:
@@ -104,19 +108,19 @@ def _of_run(folder: Path, name: str | None, task: str | None, settings: Mapping[
             f"{'task' if task is not None else others[0]}: the run in {folder} has its own; only its asking may change"
         )
     root, record = _results_root(folder), records.read_run(folder)
-    spec = records.spec_of(record)
+    spec = records.spec_of(record, trust_plugins=trust_plugins)
     if name is not None or settings:
         spec = dataclasses.replace(spec, strategy=_asked_otherwise(spec, name, settings))
-    backbone = load_spec(spec, results=root, device=device, command=record["command"])
+    backbone = load_spec(spec, record, results=root, device=device)
     return Asked(spec=spec, backbone=backbone, results=root, thought_tokens=_lines_cap(spec))
 
 
 def _results_root(folder: Path) -> Path:
-    """The results folder that a run lies in: RESULTS/runs/TASK/STRATEGY/NAME."""
-    whole = folder.resolve()
-    if whole.parents[2].name != "runs":
+    """The results folder that a run lies in."""
+    root = records.results_of(folder)
+    if root is None:
         raise ValueError(f"pretrained: {folder} does not lie under RESULTS/runs/TASK/STRATEGY; its weights cannot be found")
-    return whole.parents[3]
+    return root
 
 
 def _asked_otherwise(spec: RunSpec, name: str | None, given: Mapping[str, Any]) -> Strategy:

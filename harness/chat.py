@@ -14,7 +14,7 @@ def tokenizer_of(path: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(local_path(path))
+        return AutoTokenizer.from_pretrained(local_path(path), trust_remote_code=False)
     except (OSError, ValueError):
         return None
 

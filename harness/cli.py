@@ -23,6 +23,7 @@ from harness.options import (
     DEVICE,
     JSON,
     RESULTS,
+    TRUST_PLUGINS,
 )
 from harness.refusal import is_refusal
 from harness.visible import say, say_json, to_stderr
@@ -148,29 +149,32 @@ def bench(only: tuple[str, ...], sizes: str, repeats: int, as_json: bool) -> int
 @click.argument("question")
 @RESULTS
 @DEVICE
+@TRUST_PLUGINS
 @JSON
-def ask(run_name: str, question: str, results: Path, device: str, as_json: bool) -> None:
+def ask(run_name: str, question: str, results: Path, device: str, trust_plugins: bool, as_json: bool) -> None:
     """Ask the learner of RUN (a folder or the beginning of its name) one question; show trace, answer and ledgers."""
     check_device(device)
     from harness import show
     from harness.inspect import ask_run
 
-    show.print_asked(ask_run(run_name, question, results=results, device=device), as_json=as_json)
+    found = ask_run(run_name, question, results=results, device=device, trust_plugins=trust_plugins)
+    show.print_asked(found, as_json=as_json)
 
 
 @cli.command()
 @click.argument("run_name", metavar="RUN")
 @RESULTS
 @DEVICE
+@TRUST_PLUGINS
 @JSON
-def verify(run_name: str, results: Path, device: str, as_json: bool) -> int:
+def verify(run_name: str, results: Path, device: str, trust_plugins: bool, as_json: bool) -> int:
     """Evaluate RUN once more from its weights and compare every problem's line. Exit 1 if any differs."""
     check_device(device)
     from harness import show
     from harness.inspect import verify_run
 
     with show.Bars() as bars:
-        found = verify_run(run_name, results=results, device=device, reporter=bars)
+        found = verify_run(run_name, results=results, device=device, reporter=bars, trust_plugins=trust_plugins)
     return show.print_verified(found, as_json=as_json)
 
 
@@ -178,13 +182,14 @@ def verify(run_name: str, results: Path, device: str, as_json: bool) -> int:
 @click.argument("run_name", metavar="RUN")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @RESULTS
+@TRUST_PLUGINS
 @JSON
-def export(run_name: str, folder: Path, results: Path, as_json: bool) -> None:
+def export(run_name: str, folder: Path, results: Path, trust_plugins: bool, as_json: bool) -> None:
     """Save RUN's GPT-2 as an ordinary checkpoint with its tokenizer, for stock transformers."""
     from harness import show
     from harness.export import export_run
 
-    show.print_exported(export_run(run_name, folder, results=results), as_json=as_json)
+    show.print_exported(export_run(run_name, folder, results=results, trust_plugins=trust_plugins), as_json=as_json)
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.legal import GREATEST_SEED
-from harness.options import JSON, RESULTS
+from harness.options import JSON, RESULTS, TRUST_PLUGINS
 from harness.visible import say, say_json, to_stderr
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 @RESULTS
 @click.option("--weights", is_flag=True, help="Also all weights and value models that a run's command makes again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@TRUST_PLUGINS
 @JSON
-def gc(results: Path, weights: bool, dry_run: bool, as_json: bool) -> None:
+def gc(results: Path, weights: bool, dry_run: bool, trust_plugins: bool, as_json: bool) -> None:
     """Remove what nobody needs: half-made runs, checkpoints, locks, weights that no run refers to. Never a complete run."""
     from harness.garbage import collect
 
-    found = collect(results, weights=weights, dry_run=dry_run)
+    found = collect(results, weights=weights, dry_run=dry_run, trust_plugins=trust_plugins)
     if as_json:
         removed = [{"what": one.what, "path": str(one.path), "bytes": one.bytes} for one in found.removed]
         say_json({"dry_run": dry_run, "removed": removed, "kept": found.kept})
@@ -76,13 +77,14 @@ def pack(target: Path, results: Path, task: str | None, traces_of_seed: int, as_
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @RESULTS
 @click.option("--audit", "audits", type=click.IntRange(0), default=0, help="Make so many of the merged runs again and compare.")
+@TRUST_PLUGINS
 @JSON
-def merge(source: Path, results: Path, audits: int, as_json: bool) -> int:
+def merge(source: Path, results: Path, audits: int, trust_plugins: bool, as_json: bool) -> int:
     """Copy the complete runs that --results lacks from SOURCE, a results folder or a pack. Exit 1 on a conflict."""
     from harness import merging
 
     merged = merging.merge(source, results=results, report=to_stderr)
-    audited = _audited(merged, audits, results) if audits else []
+    audited = _audited(merged, audits, results, trust_plugins) if audits else []
     if as_json:
         say_json(asdict(merged) | {"audited": [asdict(one) for one in audited]})
     else:
@@ -90,14 +92,14 @@ def merge(source: Path, results: Path, audits: int, as_json: bool) -> int:
     return 1 if merged.conflicts or any(one.reason for one in audited) else 0
 
 
-def _audited(merged: Merged, count: int, results: Path) -> list[Audited]:
+def _audited(merged: Merged, count: int, results: Path, trust_plugins: bool) -> list[Audited]:
     """Make some of the merged runs again, with progress on stderr."""
     from harness import merging
     from harness.show import Bars
 
     audited = []
     with Bars() as bars:
-        for one in merging.audit(merged, count, results=results, reporter=bars):
+        for one in merging.audit(merged, count, results=results, reporter=bars, trust_plugins=trust_plugins):
             to_stderr(f"made again: {one.run}: {one.reason or 'equal'}")
             audited.append(one)
     return audited

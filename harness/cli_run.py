@@ -20,6 +20,7 @@ from harness.options import (
     RESULTS,
     SHARD,
     TRACK,
+    TRUST_PLUGINS,
     parse_settings,
     repeated_options,
     results_url,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @SHARD
 @CHECKPOINT_S
 @MAX_KV_BYTES
+@TRUST_PLUGINS
 @RESULTS
 @DEVICE
 @JSON
@@ -71,6 +73,7 @@ def run(
     shard: bool,
     checkpoint_s: float,
     max_kv_bytes: int | None,
+    trust_plugins: bool,
     results: Path,
     device: str,
     as_json: bool,
@@ -79,8 +82,8 @@ def run(
     options = {"train.flops": train_flops, "train.match": match, "infer.problems": problems}
     given = parse_settings(settings) | {k: v for k, v in options.items() if v is not None}
     check_device(device)
-    made = _twin(twin, twin_of, results, seed, threads, others=(strategy, task, given, spec_file))
-    spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file)
+    made = _twin(twin, twin_of, results, seed, threads, trust_plugins, others=(strategy, task, given, spec_file))
+    spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file, trust_plugins)
     from harness import show, show_runs
     from harness.runs import plan
     from harness.spec_text import defaulted_line
@@ -109,9 +112,15 @@ def run(
 
 
 def _spec(
-    strategy: str | None, task: str | None, given: dict[str, Any], seed: int | None, threads: int | None, spec_file: Path | None
+    strategy: str | None,
+    task: str | None,
+    given: dict[str, Any],
+    seed: int | None,
+    threads: int | None,
+    spec_file: Path | None,
+    trust_plugins: bool,
 ) -> Any:
-    """The spec from a file or from options."""
+    """The spec from a file or from options. trust_plugins: whether code to which only the file points may be run."""
     from harness.spec import from_json, make_spec
 
     if spec_file is None:
@@ -124,14 +133,22 @@ def _spec(
         content = json.loads(spec_file.read_bytes())
         content = content.get("spec", content)
         content |= {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
-        return from_json(content)
+        return from_json(content, trust_plugins=trust_plugins)
     except OSError as error:
         raise ValueError(f"--spec: cannot read {spec_file}: {error.strerror}") from None
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
 
 
-def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, threads: int | None, others: tuple[Any, ...]) -> Any:
+def _twin(
+    twin: str | None,
+    of: str | None,
+    results: Path,
+    seed: int | None,
+    threads: int | None,
+    trust_plugins: bool,
+    others: tuple[Any, ...],
+) -> Any:
     """The twin that is asked for, or None."""
     if twin is None and of is None:
         return None
@@ -143,4 +160,4 @@ def _twin(twin: str | None, of: str | None, results: Path, seed: int | None, thr
         from harness.remote import Remote
 
         Remote(url).take_all()
-    return make_twin(twin, of, results=results, seed=seed, threads=threads)
+    return make_twin(twin, of, results=results, seed=seed, threads=threads, trust_plugins=trust_plugins)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness import registry
+from harness import registry, trainings
 from harness.budgets import budget_of
 from harness.curves import COMPARATOR, CURRENCIES, OTHERS, PRIMARY, SCORES, UNITS, At, Currency, Curves, curves_of
 from harness.grid import Cell, Grid
@@ -31,7 +31,8 @@ PLACES: Mapping[str, Currency] = {"flops": "flops", "passes": "serial passes", "
 class Measured:
     """A block (and its number) at one budget: its arms' curves in each currency; sample: any of its records.
 
-    capped: of an anytime comparison, the curves of each place's own runs.
+    capped: of an anytime comparison, the curves of each place's own runs; mixed: a line for each learner of which its runs asked
+    several trainings.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Measured:
     curves: Mapping[Currency, Curves]
     sample: Record
     capped: Mapping[str, Curves] = field(default_factory=dict)
+    mixed: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -80,7 +82,7 @@ class Measured:
     @property
     def difficulty_name(self) -> str:
         """What the task's difficulty counts."""
-        return str(registry.find("task", self.sample["spec"]["task"]["name"]).difficulty_name)
+        return str(registry.find("task", self.sample["spec"]["task"]["name"], trust_plugins=False).difficulty_name)
 
     def unit_of(self, place: str) -> str:
         """What costs are counted in at a place."""
@@ -156,8 +158,18 @@ def measured(grid: Grid, found: Mapping[Cell, Record]) -> list[Measured]:
                     for p in block.infer
                     if block.anytime
                 }
-                every.append(Measured(number, block, arms, train_flops, curves, sample, capped))
+                every.append(Measured(number, block, arms, train_flops, curves, sample, capped, _mixed(arms, mine)))
     return every
+
+
+def _mixed(arms: Sequence[Arm], mine: Mapping[tuple[int, str, str], Mapping[int, Record]]) -> tuple[str, ...]:
+    """A line for each learner of which several trainings were asked."""
+    named = [
+        (arms[number].label + (f" [{point}]" if point else "") + (f" ({split})" if split != "test" else ""), seed, record)
+        for (number, point, split), by in mine.items()
+        for seed, record in by.items()
+    ]
+    return tuple(trainings.mixed(trainings.named_records(named)))
 
 
 def _records(

@@ -92,7 +92,8 @@ def write(
     """Write a block's tables below target, from records in results; plots: paths below target; notes: what the tables lack."""
     block, tables = every[0].block, tables_of(rows, every, results)
     alone = [ONE_SEED] if len(every[0].curves[PRIMARY].seeds) == 1 else []
-    notes = list(dict.fromkeys([*alone, *notes]))  # told once, also where the notes are a written comparison's
+    mixed = [line for one in every for line in one.mixed]
+    notes = list(dict.fromkeys([*alone, *mixed, *notes]))  # told once, also where the notes are a written comparison's
     results_said = [*sentences(rows), *gain_sentences(rows, every)]
     files: dict[str, str] = {}
     for table in tables:
@@ -137,7 +138,7 @@ def _runs(every: Sequence[Measured], results: Path) -> Sequence[Mapping[str, Any
         curves = one.curves["flops"]
         for number, name in curves.names:
             for seed, record in sorted(curves.records[name].items()):
-                folder = records.run_folder(results, records.spec_of(record)).relative_to(results).as_posix()
+                folder = records.folder_of(results, record).relative_to(results).as_posix()
                 label = one.arms[number].label
                 point = name.removeprefix(label).strip(" []")
                 facts = {"folder": folder, "arm": label, "point": point, "train_flops": one.train_flops}

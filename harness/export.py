@@ -21,11 +21,14 @@ TOLERANCE_NATS = 1e-4
 END_TEXT = "<|endoftext|>"
 
 
-def export_run(name: str, folder: Path, *, results: Path) -> dict[str, Any]:
-    """Write the checkpoint; returns {folder, files, parameters, same_scores, largest_difference_nats}."""
+def export_run(name: str, folder: Path, *, results: Path, trust_plugins: bool = False) -> dict[str, Any]:
+    """Write the checkpoint; returns {folder, files, parameters, same_scores, largest_difference_nats}.
+
+    trust_plugins: whether code to which only the run's record points may be run.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"DIR: {folder} is not empty; name a new folder")
-    spec, backbone, _ = load_run(name, results=results, device="cpu")
+    spec, backbone, _ = load_run(name, results=results, device="cpu", trust_plugins=trust_plugins)
     if backbone.as_it_is:
         raise ValueError(f"RUN: its model is a checkpoint already, and nothing was taught: use {spec.model.path} itself")
     storage.make_folder(folder)

@@ -57,9 +57,10 @@ class Collected:
         return counts
 
 
-def collect(results: Path, *, weights: bool = False, dry_run: bool = False) -> Collected:
+def collect(results: Path, *, weights: bool = False, dry_run: bool = False, trust_plugins: bool = False) -> Collected:
     """Remove what nobody needs; weights: those that a run's command makes again too; dry_run: only say so.
 
+    trust_plugins: whether code to which only records point may be run, to see whether their commands make weights again.
     ValueError if there is no such folder.
     """
     if not results.is_dir():
@@ -67,7 +68,7 @@ def collect(results: Path, *, weights: bool = False, dry_run: bool = False) -> C
     removed: list[Waste] = []
     kept: list[str] = []
     gone: set[Path] = set()
-    for waste in _wastes(results, weights, kept):
+    for waste in _wastes(results, weights, kept, trust_plugins):
         if waste.path in gone:
             continue  # part of what goes already
         if _held(results, waste.lock):
@@ -80,11 +81,11 @@ def collect(results: Path, *, weights: bool = False, dry_run: bool = False) -> C
     return Collected(tuple(removed), tuple(kept))
 
 
-def _wastes(results: Path, weights: bool, kept: list[str]) -> Iterator[Waste]:
+def _wastes(results: Path, weights: bool, kept: list[str], trust_plugins: bool) -> Iterator[Waste]:
     """All of it, looked for as it is asked for; folders before single files in them."""
     yield from _stale(results)
     yield from _half_made(results)
-    yield from _unneeded(results, weights, kept)
+    yield from _unneeded(results, weights, kept, trust_plugins)
     yield from _checkpoints(results)
     yield from _temporary(results)
 
@@ -144,7 +145,7 @@ def _stale(results: Path) -> Iterator[Waste]:
             yield _waste(STALE, path, path.stem)
 
 
-def _unneeded(results: Path, weights: bool, kept: list[str]) -> Iterator[Waste]:
+def _unneeded(results: Path, weights: bool, kept: list[str], trust_plugins: bool) -> Iterator[Waste]:
     """Weights and value models that no complete run refers to; with ``weights`` those that its command makes again."""
     folders = [(kind, folder) for kind in SEALS for folder in _folders(results, f"{kind}/*")]
     if not folders:
@@ -157,7 +158,7 @@ def _unneeded(results: Path, weights: bool, kept: list[str]) -> Iterator[Waste]:
         return
     for kind, folder in folders:
         references = needed.get(f"{kind}/{folder.name}", [])
-        why_not = "" if not references else _unmakeable(references) if weights else "a complete run refers to it"
+        why_not = "" if not references else _unmakeable(references, trust_plugins) if weights else "a complete run refers to it"
         if not why_not and _settled(folder):
             yield _waste(WHOLE[kind], folder, f"{LOCKS[kind]}-{folder.name}", first=SEALS[kind])
         elif why_not and weights:
@@ -179,21 +180,21 @@ def _references(results: Path) -> tuple[dict[str, list[Record]], list[str]]:
 
 
 def _referred(record: Record) -> Iterator[str]:
-    """What a run refers to: its learner, the pretraining run's, its value model."""
+    """What a run refers to: its learner, the pretraining run's, its value model; needs no plugin's code."""
     yield f"weights/{record['learner']}-s{record['seed']}"
     if record["value"] is not None:
         yield f"values/{record['value']['fingerprint']}-s{record['seed']}"
-    if record["spec"]["pretraining"] is not None and (first := records.spec_of(record).pretrained()) is not None:
-        yield f"weights/{first.learner_fingerprint()}-s{record['seed']}"
+    if record["spec"]["pretraining"] is not None:
+        yield f"weights/{record['train']['pretraining']['learner']}-s{record['seed']}"
 
 
-def _unmakeable(references: list[Record]) -> str:
+def _unmakeable(references: list[Record], trust_plugins: bool) -> str:
     """Why none of these runs' commands would make the weights again; empty if one would."""
     reason = ""
     for record in references:
         path = record["spec"]["model"]["path"]
         try:
-            records.spec_of(record)
+            records.spec_of(record, trust_plugins=trust_plugins)
         except (ValueError, KeyError, TypeError) as error:
             reason = f"its run cannot be made again: {error}"
             continue

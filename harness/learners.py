@@ -26,7 +26,7 @@ from harness.spec import SCHEMA, RunSpec
 from harness.strategy import Strategy
 from harness.target import Spent
 from harness.train import Trainer
-from harness.weights import check_teachable, load_state, make_backbone, pack, read_packed, state_of, weights_hash
+from harness.weights import check_teachable, load_state, make_backbone, pack, read_packed, state_hash, state_of, weights_hash
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"  # learners that come with the harness, as they lie under results/weights
 
@@ -115,9 +115,18 @@ def _learned(
 
 
 def _take_weights(backbone: Backbone, learner: Record, folder: Path, spec: RunSpec) -> None:
-    """A complete learner's weights. Of a model that is asked as it is none are kept: they must be what they were."""
+    """A complete learner's weights, which must be those that its record names.
+
+    Of a model that is asked as it is none are kept: they must be what they were.
+    """
     if not backbone.as_it_is:
-        load_state(backbone, read_packed(folder / "model.safetensors")[0])
+        state, _ = read_packed(folder / "model.safetensors")
+        if state_hash(state) != learner["weights_sha256"]:
+            raise ValueError(
+                f"{folder / 'model.safetensors'} holds other weights than {folder / 'learner.json'} names by their sha256; move "
+                f"{folder} away, or use --again to train the learner anew"
+            )
+        load_state(backbone, state)
     elif weights_hash(backbone) != learner["weights_sha256"]:
         raise ValueError(
             f"model.path: the weights of {spec.model.path} are not those that {folder / 'learner.json'} names by their sha256; "

@@ -35,7 +35,7 @@ class _Asked(msgspec.Struct):
 
 
 def _lines(results: Path, record: Record) -> list[_Asked]:
-    folder = records.run_folder(results, records.spec_of(record))
+    folder = records.folder_of(results, record)
     return [x for x in records.read_shaped(folder / "problems.jsonl", _Asked) if x.weight > 0]
 
 

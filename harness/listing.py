@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness import records, registry
+from harness import records, registry, trainings
 from harness.records import RUN, Record
 from harness.screen import console
 from harness.visible import say_json, to_stderr
@@ -25,7 +25,7 @@ OWN_COLUMN = ("train.flops", "infer.split")  # settings that the table tells any
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run in short. settings: those that differ from the defaults; weights: whether its learner is there."""
+    """A run in short. settings: those that differ from the defaults; weights: whether the learner it asked is there."""
 
     task: str
     strategy: str
@@ -65,7 +65,7 @@ def _row(record: Record, folder: Path, results: Path) -> Row:
     """A record in short."""
     metric, found = next(iter(record["metrics"].items()))
     spec = record["spec"]
-    learner = results / "weights" / f"{record['learner']}-s{record['seed']}" / "learner.json"
+    learner = results / "weights" / f"{record['learner']}-s{record['seed']}"
     return Row(
         task=registry.title("task", spec["task"]),
         strategy=spec["strategy"]["name"],
@@ -78,7 +78,7 @@ def _row(record: Record, folder: Path, results: Path) -> Row:
         low=found["low"],
         high=found["high"],
         infer_flops=record["infer"]["flops_per_problem"]["total"],
-        weights=learner.exists(),
+        weights=(learner / "learner.json").exists() and trainings.other_weights(record, folder) is None,
         folder=str(folder),
     )
 

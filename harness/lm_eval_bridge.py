@@ -38,7 +38,7 @@ from harness.visible import to_stderr
 
 ARGUMENTS = (
     "pretrained", "strategy", "strategy.NAME", "task", "task.NAME", "model.NAME", "max_length", "max_gen_toks", "thought_tokens",
-    "results", "responses", "batch_size", "max_batch_size", "device", "threads",
+    "results", "responses", "batch_size", "max_batch_size", "device", "threads", "trust_plugins",
 )  # fmt: skip
 MARK = "thinking-harness: asked"  # in a cache of lm-eval's: whose answers it holds
 
@@ -50,7 +50,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     pretrained: the folder that holds run.json (its weights are found under the same results folder), or a folder or hub name.
     strategy, ``strategy.NAME``: how it is asked, if not as the run was. max_gen_toks: most tokens of an answer, and of worked
     lines, where a task does not say; thought_tokens: most worked lines before a continuation. responses: whether answers are kept
-    under ``results`` (a run's own), so that an evaluation that was cut off goes on. Unknown arguments are errors.
+    under ``results`` (a run's own), so that an evaluation that was cut off goes on. trust_plugins: whether code to which only a
+    run's record points may be run. Unknown arguments are errors.
     """
 
     backend = "causal"
@@ -70,6 +71,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         results: str = "results",
         responses: bool = True,
         threads: int | None = None,
+        trust_plugins: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             device=_device(device),
             thought_tokens=thought_tokens,
             context_tokens=max_length,
+            trust_plugins=trust_plugins is True,  # lm-eval makes true of what is typed so
         )
         if self.asked.defaulted:
             to_stderr(self.asked.defaulted)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 from harness import records, storage
 from harness.locks import Busy, alone
-from harness.packs import OF_ONE_SEED, place_of, unpacked
-from harness.records import RUN, Record
+from harness.packs import OF_ONE_SEED, unpacked
+from harness.records import RUN, Record, place_of
 from harness.refusal import is_refusal
 
 if TYPE_CHECKING:
@@ -142,21 +142,26 @@ def _conflict(folder: Path, kept: Path) -> str:
     return f" (another record is there, and kept; they differ in {', '.join(keys) or 'nothing but how they are written'})"
 
 
-def audit(merged: Merged, count: int, *, results: Path, reporter: Reporter | None = None) -> Iterator[Audited]:
-    """Make some of the merged runs again from their specs, elsewhere, and compare. Which ones, their digests decide."""
+def audit(
+    merged: Merged, count: int, *, results: Path, reporter: Reporter | None = None, trust_plugins: bool = False
+) -> Iterator[Audited]:
+    """Make some of the merged runs again from their specs, elsewhere, and compare. Which ones, their digests decide.
+
+    trust_plugins: whether code to which only their records point may be run.
+    """
     digests = {run: json.loads((results / run / RUN).read_bytes())["digest"] for run in merged.merged}
     for run in sorted(digests, key=lambda one: hashlib.sha256(f"audit {digests[one]}".encode()).digest())[:count]:
         with tempfile.TemporaryDirectory() as scratch:
-            yield _audited(run, results, Path(scratch), reporter)
+            yield _audited(run, results, Path(scratch), reporter, trust_plugins)
 
 
-def _audited(run: str, results: Path, scratch: Path, reporter: Reporter | None) -> Audited:
+def _audited(run: str, results: Path, scratch: Path, reporter: Reporter | None, trust_plugins: bool) -> Audited:
     """One run, made again in a scratch folder."""
     from harness.runs import run as make
 
     before = records.read_run(results / run)
     try:
-        spec = records.spec_of(before)
+        spec = records.spec_of(before, trust_plugins=trust_plugins)
         after = make(spec, results=scratch, reporter=reporter)
     except ValueError as error:
         if not is_refusal(error):

@@ -59,6 +59,9 @@ MAX_KV_BYTES = click.option(
     type=click.IntRange(1),
     help="Most bytes of keys and values when asking; problems wait.  [default: none]",
 )
+TRUST_PLUGINS = click.option(
+    "--trust-plugins", is_flag=True, help="Run the code that records name: files, classes, settings that point to code."
+)
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 PROBLEMS = click.option("--problems", help="Test problems.  [default: 2000]")
 CHECKPOINT_S = click.option(

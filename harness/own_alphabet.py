@@ -73,8 +73,8 @@ def own_alphabet(path: str) -> OwnAlphabet:
 
     place = local_path(path)
     with told_in_a_line(path):
-        config: Any = AutoConfig.from_pretrained(place).get_text_config()
-        tokenizer: Any = AutoTokenizer.from_pretrained(place)
+        config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False).get_text_config()
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     end_id = tokenizer.eos_token_id
     if backend is None or end_id is None or end_id >= config.vocab_size:

@@ -13,7 +13,6 @@ import hashlib
 import io
 import itertools
 import lzma
-import re
 import shutil
 import tarfile
 import tempfile
@@ -23,11 +22,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import records, storage
+from harness.records import RUN_PATH, place_of
 
 SUFFIX = ".tar.xz"
 KEPT = ("run.json", "problems.jsonl", "timing.json")  # of every run
 OF_ONE_SEED = ("traces.jsonl", "attention.jsonl")
-RUN_PATH = re.compile(r"runs/(?!\.)[A-Za-z0-9_.-]+/(?!\.)[A-Za-z0-9_.-]+/[0-9a-f]{12}-s[0-9]+")
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 26}]  # as far back as runs of one seed lie
 LARGEST_BYTES = 1 << 30  # of a file: far above any record
 CHUNK_BYTES = 1 << 20
@@ -91,18 +90,6 @@ def _entries(results: Path, task: str | None) -> tuple[list[_Entry], list[str]]:
             continue
         entries.append(_Entry(record["seed"], record["spec"]["infer"]["split"], path))
     return sorted(entries), left_out
-
-
-def place_of(record: records.Record) -> str:
-    """Where a record belongs, from the results folder; needs no plugin. ValueError if that is no run's path."""
-    try:
-        task, strategy = (records.folder_name(str(record["spec"][kind]["name"])) for kind in ("task", "strategy"))
-    except (KeyError, TypeError):
-        raise ValueError(f"run {record['fingerprint']} does not name its task and strategy; leave this record out") from None
-    path = f"runs/{task}/{strategy}/{record['fingerprint']}-s{record['seed']}"
-    if not RUN_PATH.fullmatch(path):
-        raise ValueError(f"{path} is no place of a run; leave this record out")
-    return path
 
 
 def _nothing(results: Path, task: str | None, left_out: list[str]) -> str:

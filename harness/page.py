@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from harness import records, registry, storage
-from harness.page_data import SHOWN_PROBLEMS, as_script, script_of
+from harness.page_data import SHOWN_PROBLEMS, as_script, script_of, untold
 from harness.page_html import Plots, anchor, comparison_html, own, safe
 from harness.records import Record
 
@@ -38,10 +38,13 @@ class Report:
     left_out: tuple[str, ...]
 
 
-def write_report(results: Path, *, seeds: Collection[int] | None = None, problems: int = SHOWN_PROBLEMS) -> Report:
+def write_report(
+    results: Path, *, seeds: Collection[int] | None = None, problems: int = SHOWN_PROBLEMS, trust_plugins: bool = False
+) -> Report:
     """Write the page of a results folder; ValueError if nothing lies there.
 
-    seeds: of which runs single problems can be looked at, None for all; problems: how many of each run at most.
+    seeds: of which runs single problems can be looked at, None for all; problems: how many of each run at most. trust_plugins:
+    whether code to which only a record points may be run, to spell its tokens.
     """
     comparisons, spoilt = _comparisons(results)
     runs = {folder.relative_to(results).as_posix(): folder for folder in records.run_folders(results)}
@@ -55,6 +58,7 @@ def write_report(results: Path, *, seeds: Collection[int] | None = None, problem
     wanted = {run["folder"] for comparison in comparisons for run in comparison["runs"]}
     kept: dict[str, Data] = {}
     others: list[Data] = []
+    numbered: dict[str, list[str]] = {}
     for name, (folder, record) in _read(runs, spoilt):
         if not _chosen(record, seeds):
             continue
@@ -62,18 +66,25 @@ def write_report(results: Path, *, seeds: Collection[int] | None = None, problem
         if not is_wanted and record["spec"]["infer"]["split"] != "test":
             continue  # of the validation split: only what points were chosen by
         try:
-            kept[name] = _written(results, folder, record, problems)
+            kept[name] = _written(results, folder, record, problems, trust_plugins)
         except ValueError as error:
             spoilt.append(str(error))
             continue
+        if not trust_plugins and (reason := untold(record)) is not None:
+            numbered.setdefault(reason, []).append(name)
         if not is_wanted:
             others.append(_entry(name, record))
+    spoilt += [f"words of tokens in {_listed(names)}, shown by their numbers: {why}" for why, names in numbered.items()]
     page = _page(results, comparisons, kept, others, spoilt)
     storage.replace_file(results / INDEX, page.encode("utf-8", "backslashreplace"))
     for path in sorted((results / FOLDER).glob("*.js")):
         if path.name not in {run["file"] for run in kept.values()}:
             storage.remove(path)
     return Report(results / INDEX, len(comparisons), len(kept), tuple(spoilt))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1:,} more runs" if len(names) > 1 else "")
 
 
 def _chosen(run: Mapping[str, Any], seeds: Collection[int] | None) -> bool:
@@ -129,9 +140,9 @@ def _read(runs: Mapping[str, Path], spoilt: list[str]) -> Iterator[tuple[str, tu
         yield name, (folder, record)
 
 
-def _written(results: Path, folder: Path, record: Record, problems: int) -> Data:
+def _written(results: Path, folder: Path, record: Record, problems: int, trust_plugins: bool) -> Data:
     """Write a run's script; what the page says of the run before it is loaded."""
-    script = script_of(results, folder, record, problems)
+    script = script_of(results, folder, record, problems, trust_plugins=trust_plugins)
     name = "--".join(folder.relative_to(results).parts[1:]) + ".js"
     path = results / FOLDER / name
     if not path.exists() or path.read_bytes() != script:

@@ -12,11 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness import jsonl, records
+from harness import jsonl
 from harness.alphabet import Alphabet, make_alphabet
 from harness.lines import CLASS_OF, KIND_OF, ROLE_OF, windows_of
+from harness.plugin_spec import plugin_from_json
 from harness.problem import FATES
 from harness.records import Record
+from harness.registry import Untrusted
+from harness.settings import build
+from harness.spec import ModelSpec
+from harness.task import Task
 
 SHOWN_PROBLEMS = 200
 FACTS = (
@@ -28,10 +33,13 @@ SHADES = 10_000  # attention is kept in ten-thousandths, as the record rounds it
 Data = dict[str, Any]
 
 
-def script_of(results: Path, folder: Path, record: Record, problems: int) -> bytes:
-    """The script that gives a run's first problems to the page; ValueError if the run's files do not fit together."""
+def script_of(results: Path, folder: Path, record: Record, problems: int, *, trust_plugins: bool = False) -> bytes:
+    """The script that gives a run's first problems to the page; ValueError if the run's files do not fit together.
+
+    trust_plugins: whether code to which only the record points may be run, to spell tokens.
+    """
     try:
-        data = as_script(run_data(results, folder, record, problems))
+        data = as_script(run_data(results, folder, record, problems, trust_plugins=trust_plugins))
         return f"harnessRun({data});\n".encode("utf-8", "backslashreplace")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
@@ -44,14 +52,15 @@ def as_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def run_data(results: Path, folder: Path, record: Record, most: int) -> Data:
+def run_data(results: Path, folder: Path, record: Record, most: int, *, trust_plugins: bool = False) -> Data:
     """A run's first problems, so many at most."""
     shown, count = _first_lines(folder / "problems.jsonl", most)
     traces, attention = (
         {line["id"]: line for line in _first_lines(folder / name, most)[0]} for name in ("traces.jsonl", "attention.jsonl")
     )
     kept = [traces.get(line["id"]) for line in shown]
-    words, looks = _letters_of_words(kept, alphabet_of(results, record)), _letters_of_looks(kept)
+    alphabet = alphabet_of(results, record, trust_plugins=trust_plugins)
+    words, looks = _letters_of_words(kept, alphabet), _letters_of_looks(kept)
     problems = []
     for line, trace in zip(shown, kept, strict=True):
         received = attention.get(line["id"], {}).get("received")
@@ -145,14 +154,35 @@ def _tree(candidates: Data | None, trace: Data | None) -> Data | None:
     return kept
 
 
-def alphabet_of(results: Path, record: Record) -> Alphabet | None:
+def _wanted(record: Record, trust_plugins: bool) -> str:
+    """The name of the alphabet of a run's learner; `Untrusted` if only code to which the record alone points tells it."""
+    spec = record["spec"]
+    own = build(ModelSpec, spec["model"], prefix="model").own_alphabet
+    if own is not None:
+        return own
+    first = spec.get("pretraining") or spec
+    task: Task = plugin_from_json("task", first["task"], prefix="task", trust_plugins=trust_plugins)
+    return task.alphabet()
+
+
+def untold(record: Record) -> str | None:
+    """The reason why the tokens of a run that nobody trusts cannot be spelled; None if that is no matter of trust."""
+    try:
+        _wanted(record, False)
+    except Untrusted as error:
+        return str(error)
+    except Exception:  # see `alphabet_of`
+        return None
+    return None
+
+
+def alphabet_of(results: Path, record: Record, *, trust_plugins: bool = False) -> Alphabet | None:
     """The alphabet of a run's learner; None if it cannot be had from what lies here."""
     try:
-        spec = records.spec_of(record)
-        wanted = spec.alphabet
+        wanted = _wanted(record, trust_plugins)
         if wanted == "bytes" or wanted.startswith("chars:"):
             return make_alphabet(wanted)
-        kept = records.weights_folder(results, spec) / "tokenizer.json"
+        kept = results / "weights" / f"{record['learner']}-s{record['seed']}" / "tokenizer.json"
         return make_alphabet(wanted, tokenizer_json=kept.read_text(encoding="utf-8"))
     except Exception:  # of whatever kind, a plugin's or the tokenizers library's own: numbers are shown instead
         return None

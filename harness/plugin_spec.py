@@ -57,11 +57,30 @@ def make_strategy(name: str, settings: Mapping[str, Any], *, task: Task, prefix:
     return dataclasses.replace(plain, **made) if made else plain
 
 
-def plugin_from_json(kind: registry.Kind, spec: Mapping[str, Any], *, prefix: str) -> Any:
-    """The plugin that `plugin_json` wrote; ValueError if its version has changed since. prefix: its key, for errors."""
+def plugin_from_json(kind: registry.Kind, spec: Mapping[str, Any], *, prefix: str, trust_plugins: bool = False) -> Any:
+    """The plugin that `plugin_json` wrote; ValueError if its version has changed since. prefix: its key, for errors.
+
+    trust_plugins: whether code that only the spec points to may be run; else that is `registry.Untrusted`.
+    """
     values = dict(spec)
-    cls = registry.find(kind, values.pop("name"))
+    cls = registry.find(kind, str(values.pop("name")), trust_plugins=trust_plugins)
+    if not trust_plugins:
+        check_runs_no_code(cls, values, prefix=prefix)
     if values.pop("version", None) != cls.version:
         raise ValueError(f"{prefix} {spec['name']} is at version {cls.version}, the spec was written by another")
-    bases = {k: plugin_from_json("strategy", v, prefix=f"{prefix}.{k}") for k, v in values.items() if isinstance(v, dict)}
+    bases = {
+        key: plugin_from_json("strategy", value, prefix=f"{prefix}.{key}", trust_plugins=trust_plugins)
+        for key, value in values.items()
+        if isinstance(value, dict)
+    }
     return build(cls, values | bases, prefix=prefix)
+
+
+def check_runs_no_code(cls: type[Any], values: Mapping[str, Any], *, prefix: str) -> None:
+    """`registry.Untrusted` if a setting that may run code has another value than its default."""
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("runs_code") and values.get(field.name, field.default) != field.default:
+            raise registry.Untrusted(
+                f"{prefix}.{field.name}={values[field.name]!r} may run code and is named by a record, not by you, so it is not "
+                "used; read what it names, then add --trust-plugins"
+            )

@@ -1,8 +1,9 @@
 """Records held against themselves, without a model: is run.json what its lines come to, and a line what its trace comes to?
 
 Metrics, costs, access and search are computed once more from problems.jsonl and must be equal. FLOPs, tokens and other habits of
-counting are counted once more from each kept trace's cells by the formulas of `harness.meter`. What a trace cannot tell is told
-as left out. Knows records, formulas and shapes; runs nothing, and cannot tell whether an answer was ever given: see
+counting are counted once more from each kept trace's cells by the formulas of `harness.meter`. Answers are graded once more by
+their task (`harness.regrade`). Runs of one learner must have asked the same weights (`harness.trainings`). What cannot be checked
+is named as left out. Knows records, formulas and shapes; runs nothing, and cannot tell whether an answer was ever given: see
 `harness.merging.audit`.
 """
 
@@ -17,11 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import records, summary
+from harness import records, summary, trainings
 from harness.lines import CLASS_LETTERS
 from harness.meter import CLASSES, Price, gpt2_price, other_conventions
+from harness.plugin_spec import plugin_from_json
 from harness.records import Record
-from harness.spec import RunSpec
+from harness.regrade import Regrader
+from harness.settings import build
+from harness.spec import ModelSpec
+from harness.strategy import Strategy
 
 Line = dict[str, Any]
 TRACES = "traces.jsonl"
@@ -34,24 +39,35 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """What came of one record. problems: what is wrong; left_out: what could not be told; traced: how many were recounted."""
+    """What came of one record. problems: what is wrong; left_out: what could not be told.
+
+    traced: how many problems were recounted; graded, ungraded: how many were graded again by their task, and how many were not.
+    training: the learner, its seed and the weights that the run asked.
+    """
 
     problems: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     traced: int = 0
+    graded: int = 0
+    ungraded: int = 0
+    training: tuple[str, int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of all records of a results folder, by the run's path. spoilt: runs whose record cannot be trusted at all."""
+    """What came of all records of a results folder, by the run's path. spoilt: runs whose record cannot be trusted at all.
+
+    mixed: a line for each learner of which several trainings were asked.
+    """
 
     checked: dict[str, Recheck]
     spoilt: dict[str, str]
+    mixed: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
         """Whether nothing is wrong anywhere."""
-        return not self.spoilt and not any(one.problems for one in self.checked.values())
+        return not self.spoilt and not self.mixed and not any(one.problems for one in self.checked.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +92,27 @@ class Count:
     heads: int
 
 
-def check_records(results: Path, *, report: Callable[[str], None] | None = None) -> Report:
-    """Recheck all complete runs of a results folder; spoilt ones are named and not looked into."""
-    checked, spoilt = {}, {}
+def check_records(results: Path, *, report: Callable[[str], None] | None = None, trust_plugins: bool = False) -> Report:
+    """Recheck all complete runs of a results folder; spoilt ones are named and not looked into.
+
+    trust_plugins: whether code to which only a record points may be run, for what needs it.
+    """
+    checked, spoilt, regrader = {}, {}, Regrader(trust_plugins=trust_plugins)
     for folder in records.run_folders(results):
         name = folder.relative_to(results).as_posix()
         try:
-            checked[name] = recheck(folder)
+            checked[name] = recheck(folder, regrader=regrader, trust_plugins=trust_plugins)
         except ValueError as error:
             spoilt[name] = str(error)
         if report is not None:
             report(name)
-    return Report(checked, spoilt)
+    return Report(checked, spoilt, tuple(trainings.mixed(_by_training(checked))))
+
+
+def _by_training(checked: Mapping[str, Recheck]) -> trainings.Named:
+    """Names of runs by what they asked."""
+    asked = [(name, one.training) for name, one in checked.items() if one.training is not None]
+    return trainings.named((name, *training) for name, training in asked)
 
 
 def check_record(folder: Path) -> list[str]:
@@ -98,8 +123,11 @@ def check_record(folder: Path) -> list[str]:
         return [str(error)]
 
 
-def recheck(folder: Path) -> Recheck:
-    """Hold one record against its lines and traces. ValueError if it is spoilt."""
+def recheck(folder: Path, *, regrader: Regrader | None = None, trust_plugins: bool = False) -> Recheck:
+    """Hold one record against its lines and traces, its task, and the weights that lie there. ValueError if it is spoilt.
+
+    regrader: keeps what records share.
+    """
     record = records.read_run(folder)
     lines, traces = _lines(folder, "problems.jsonl"), _lines(folder, TRACES)
     try:
@@ -107,10 +135,25 @@ def recheck(folder: Path) -> Recheck:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         problems = [f"problems.jsonl cannot be summed up: {type(error).__name__}: {error}"]
     try:
-        found, left_out, traced = _traced(record, lines, traces)
+        found, left_out, traced = _traced(record, lines, traces, trust_plugins)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         found, left_out, traced = [f"{TRACES} cannot be counted: {type(error).__name__}: {error}"], [], 0
-    return Recheck((*problems, *found), (*_taken(record), *left_out), traced)
+    again = (regrader or Regrader(trust_plugins=trust_plugins)).regrade(record, lines)
+    asked, other = trainings.training_of(record), trainings.other_weights(record, folder)
+    return Recheck(
+        problems=(*problems, *found, *_first(again.problems), *([other] if other else [])),
+        left_out=(*_taken(record), *left_out, *again.left_out),
+        traced=traced,
+        graded=again.graded,
+        ungraded=again.ungraded,
+        training=None if asked is None else (record["learner"], record["seed"], asked),
+    )
+
+
+def _first(wrong: Sequence[str]) -> list[str]:
+    """The first problems of a kind, and how many more there are."""
+    more = [f"{len(wrong) - SHOWN:,} more of the kind"] if len(wrong) > SHOWN else []
+    return [*wrong[:SHOWN], *more]
 
 
 def _taken(record: Record) -> list[str]:
@@ -161,7 +204,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + ".."
 
 
-def _traced(record: Record, lines: Sequence[Line], traces: Sequence[Line]) -> tuple[list[str], list[str], int]:
+def _traced(
+    record: Record, lines: Sequence[Line], traces: Sequence[Line], trust_plugins: bool
+) -> tuple[list[str], list[str], int]:
     """What is wrong with lines by their traces, what was left out, and how many were recounted."""
     if not traces:
         return [], ["no traces are kept here: FLOPs of problems were not recounted"], 0
@@ -169,7 +214,7 @@ def _traced(record: Record, lines: Sequence[Line], traces: Sequence[Line]) -> tu
     if ids != [trace["id"] for trace in traces]:
         return [f"{TRACES} is not of the first problems of problems.jsonl"], [], 0
     try:
-        shape = shape_of(records.spec_of(record), record["model"])
+        shape = shape_of(record, trust_plugins=trust_plugins)
     except ValueError as error:
         return [], [f"FLOPs of problems were not recounted: {error}"], 0
     pairs = [
@@ -178,23 +223,25 @@ def _traced(record: Record, lines: Sequence[Line], traces: Sequence[Line]) -> tu
     ]
     each, left_out = _price(pairs, shape)
     wrong = [word for line, counted in pairs for word in _line_differences(line, counted, each, shape)]
-    more = [f"{len(wrong) - SHOWN:,} more of the kind"] if len(wrong) > SHOWN else []
-    return wrong[:SHOWN] + more, left_out, len(pairs)
+    return _first(wrong), left_out, len(pairs)
 
 
-def shape_of(spec: RunSpec, model: Record) -> Shape:
+def shape_of(record: Record, *, trust_plugins: bool = False) -> Shape:
     """What a run's cells cost: by its spec; of a pretrained model by what the record says of it. ValueError if it does not."""
-    if spec.model.path is None:
-        layers, width, _, _ = spec.model.shape
+    spec, model = record["spec"], record["model"]
+    strategy: Strategy = plugin_from_json("strategy", spec["strategy"], prefix="strategy", trust_plugins=trust_plugins)
+    own = build(ModelSpec, spec["model"], prefix="model")
+    if own.path is None:
+        layers, width, _, _ = own.shape
         price = gpt2_price(layers=layers, width=width)
     elif "price" in model:
         price = Price(**model["price"])
     else:
-        raise ValueError(f"the model's shape stands in {spec.model.path}, not in the record")
-    wanted = spec.strategy.value_spec()
+        raise ValueError(f"the model's shape stands in {own.path}, not in the record")
+    wanted = strategy.value_spec()
     value_flops = 0 if wanted is None else 2 * wanted.hidden * (price.width + 1)
-    parts = tuple(name for name, times in spec.strategy.part_uses(price.layers).items() if any(times))
-    return Shape(price.times(spec.strategy.passes()), model["outputs"], value_flops, parts)
+    parts = tuple(name for name, times in strategy.part_uses(price.layers).items() if any(times))
+    return Shape(price.times(strategy.passes()), model["outputs"], value_flops, parts)
 
 
 def count(trace: Line, shape: Shape, *, documents: bool = False) -> Count:

@@ -54,7 +54,7 @@ def _first_records(one: Measured) -> Iterator[tuple[str, Record]]:
 
 
 def _lines(results: Path, record: Record, name: str = "problems.jsonl") -> list[Record]:
-    return records.read_lines(records.run_folder(results, records.spec_of(record)), name)
+    return records.read_lines(records.folder_of(results, record), name)
 
 
 def _plain(label: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ RUN_KEYS = (
 )  # fmt: skip
 RUN = "run.json"
 LONGEST_NAME = 200  # of a folder: file names of tables begin with it
+RUN_PATH = re.compile(r"runs/(?!\.)[A-Za-z0-9_.-]+/(?!\.)[A-Za-z0-9_.-]+/[0-9a-f]{12}-s[0-9]+")
 MAY_BE_GONE = ("traces.jsonl", "attention.jsonl", "train.jsonl")  # of a run: no number of a table comes from them
 
 
@@ -176,6 +178,14 @@ def find_run(name: str, results: Path) -> Path:
     raise ValueError(f"RUN: {problem}: {name!r}; give a run's folder, or one of these names: {known}")
 
 
+def results_of(folder: Path) -> Path | None:
+    """The results folder in which a run lies (RESULTS/runs/TASK/STRATEGY/NAME); None if it lies elsewhere."""
+    for whole in (Path(os.path.abspath(folder)), folder.resolve()):
+        if len(whole.parents) > 3 and whole.parents[2].name == "runs":
+            return whole.parents[3]
+    return None
+
+
 def run_folders(results: Path, *, task: str | None = None) -> Iterator[Path]:
     """Folders of complete runs, of one task or of all, sorted."""
     among = "*" if task is None else folder_name(task)
@@ -188,6 +198,26 @@ def training_flops(train: Record) -> int:
     return int(train["spent_flops"]) + (0 if before is None else training_flops(before))
 
 
-def spec_of(record: Record) -> RunSpec:
-    """The spec in a record."""
-    return from_json(record["spec"])
+def spec_of(record: Record, *, trust_plugins: bool = False) -> RunSpec:
+    """The spec in a record; `registry.Untrusted` if that takes code to which only the record points, unless that is trusted."""
+    return from_json(record["spec"], trust_plugins=trust_plugins)
+
+
+def folder_of(results: Path, record: Record) -> Path:
+    """Where the run of a record lies, by its spec; needs no plugin's code."""
+    spec = record["spec"]
+    own = {"fingerprint": digest({key: value for key, value in spec.items() if key != "seed"}), "seed": spec["seed"]}
+    return results / place_of(record | own)
+
+
+def place_of(record: Record) -> str:
+    """Where a record belongs, from the results folder; needs no plugin's code. ValueError if that is no run's path."""
+    try:
+        task = folder_name(registry.title("task", record["spec"]["task"]))
+        strategy = folder_name(str(record["spec"]["strategy"]["name"]))
+    except (KeyError, TypeError):
+        raise ValueError(f"run {record['fingerprint']} does not name its task and strategy; leave this record out") from None
+    path = f"runs/{task}/{strategy}/{record['fingerprint']}-s{record['seed']}"
+    if not RUN_PATH.fullmatch(path):
+        raise ValueError(f"{path} is no place of a run; leave this record out")
+    return path

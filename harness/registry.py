@@ -2,7 +2,8 @@
 
 A file that would have a library's name ends in an underscore, which the plugin's name has not. A task whose class names an
 `argument` may have it, and more settings, behind its name: NAME:VALUE,KEY=VALUE (`typed`). Knows how to find and load classes;
-imports a plugin's module only when its name is asked for. Knows no plugin by name.
+imports a plugin's module only when its name is asked for. A file or class that only a record names is a stranger's code: it is
+imported only for a user who trusts it (`is_trusted`). Knows no plugin by name.
 """
 
 from __future__ import annotations
@@ -36,8 +37,34 @@ def names(kind: Kind) -> list[str]:
     return sorted({*own, *others})
 
 
-def find(kind: Kind, name: str) -> type[Any]:
-    """The plugin class; ValueError lists the legal names."""
+class Untrusted(ValueError):
+    """A record names code that the user has not named; none of it was run."""
+
+
+def is_trusted(name: str) -> bool:
+    """Whether a plugin's class can be had without importing code to which this name alone points.
+
+    True for plugins that ship or are installed by an entry point, and for files and modules that are loaded already: the user
+    named those before.
+    """
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+        first, *inner = module_name.split(".")
+        ships = first in ("harness", *_PACKAGES.values()) and not any(part.startswith("__") for part in inner)
+        module = sys.modules.get(module_name)
+        return ships or (module is not None and inspect.isclass(vars(module).get(class_name)))
+    return not name.endswith(".py") or _loaded(Path(name)) is not None
+
+
+def find(kind: Kind, name: str, *, trust_plugins: bool = True) -> type[Any]:
+    """The plugin class; ValueError lists the legal names.
+
+    trust_plugins: False for a name that comes from a record: `Untrusted` if its code would have to be imported.
+    """
+    if not trust_plugins and not is_trusted(name):
+        raise Untrusted(
+            f"{kind} {name!r} is named by a record, not by you, so its code is not imported; read it, then add --trust-plugins"
+        )
     if ":" in name:
         module_name, _, class_name = name.partition(":")
         return _checked(kind, name, _imported(kind, name, module_name), class_name)
@@ -137,14 +164,24 @@ def _imported(kind: Kind, name: str, module_name: str) -> ModuleType:
         raise ValueError(f"{kind} {name!r}: cannot import {module_name or repr('')}: {reason}") from error
 
 
+def _module_name(path: Path) -> str:
+    """The name under which a plugin's file is imported."""
+    return f"harness_plugin_{path.stem}"
+
+
+def _loaded(path: Path) -> ModuleType | None:
+    """The module of a plugin's file that was imported before; None if it was not."""
+    module = sys.modules.get(_module_name(path))
+    return module if getattr(module, "__plugin_path__", None) == str(path) else None
+
+
 def _from_file(kind: Kind, path: Path) -> ModuleType:
     """Import an outsider's file under a name made from its path."""
     if not path.is_file():
         raise ValueError(f"{kind}: no file {str(path)!r}")
-    name = f"harness_plugin_{path.stem}"
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__plugin_path__", None) == str(path):
+    if (loaded := _loaded(path)) is not None:
         return loaded
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from harness import records, storage, summary
+from harness import records, storage, summary, trainings
 from harness.alphabet import Alphabet
 from harness.askable import check_before_training, check_data
 from harness.backbone import Backbone
@@ -80,6 +80,10 @@ def run(
             problems_of(spec)  # before training, not after it: ValueError if there are none to fit on
         check_asked(spec)
         backbone, learner = learn(spec, results=results, again=again, means=means, reporter=reporter)
+        if not again:
+            other = ranks.told(trainings.other_training(results, learner) if ranks.first else None)
+            if other is not None:
+                raise ValueError(other)
         if valued:
             told = partial(reporter.evaluating, spec.as_learner())  # whose attempts they are
             backbone.value, value = fitted(

@@ -23,15 +23,24 @@ When = Literal["learn", "ask"]
 
 
 def setting(
-    default: Any, *, doc: str, when: When = "learn", low: float | None = None, high: float | None = None, late: bool = False
+    default: Any,
+    *,
+    doc: str,
+    when: When = "learn",
+    low: float | None = None,
+    high: float | None = None,
+    late: bool = False,
+    runs_code: bool = False,
 ) -> Any:
     """A field of a spec or plugin.
 
     when: "learn" if it changes what is trained, "ask" if only how the trained model is asked (sweeping it retrains nothing).
     low, high: the legal range, both ends included. late: came when there were records; left out of JSON at its default, so that
-    these keep their names.
+    these keep their names. runs_code: a value may make the plugin run code that it holds or points to, so one from a record is
+    taken only for a user who trusts it.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "when": when, "low": low, "high": high, "late": late})
+    facts = {"doc": doc, "when": when, "low": low, "high": high, "late": late, "runs_code": runs_code}
+    return dataclasses.field(default=default, metadata=facts)
 
 
 def did_you_mean(word: str, legal: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from harness import records, registry, stats
+from harness import records, registry, stats, trainings
 from harness.budgets import budget_of
 from harness.curves import SCORES
 from harness.defaults import default
@@ -37,6 +37,8 @@ def print_runs(record: Record, spec: RunSpec, results: Path, *, options: Sequenc
         shown += [r for r in others if r["fingerprint"] != record["fingerprint"]][:4]
     out = console()
     out.print(_runs_table(shown))
+    for line in trainings.mixed(trainings.named_records((_name(one), one["seed"], one) for one in shown)):
+        out.print(line, soft_wrap=True)
     for other in shown[1:]:
         out.print(_difference(shown[0], other, results))
     for line in filter(None, map(floor_line, shown)):
@@ -45,7 +47,7 @@ def print_runs(record: Record, spec: RunSpec, results: Path, *, options: Sequenc
     if partner is not None:
         out.print(f"To compare, run: {command_line(partner)}{''.join(f' {word}' for word in options)}", soft_wrap=True)
     for shown_record in shown:
-        folder = records.run_folder(results, records.spec_of(shown_record))
+        folder = records.folder_of(results, shown_record)
         out.print(styled((f"{_name(shown_record)}: {folder}", "dim")), soft_wrap=True)
 
 
@@ -88,7 +90,7 @@ def _partner(spec: RunSpec, baseline: RunSpec) -> RunSpec | None:
     if spec == baseline:
         partner = dataclasses.replace(spec, strategy=make_spec(strategy=default("partner"), task=default("task")).strategy)
     try:
-        return from_json(partner.to_json())  # checks that it suits the task and the settings
+        return from_json(partner.to_json(), trust_plugins=True)  # checks that it suits the task and the settings
     except ValueError:
         return None
 
@@ -109,9 +111,10 @@ def _named(plugin: Record) -> str:
 
 
 def _plugin_defaults(strategy: str) -> dict[str, Any]:
-    """A strategy's default settings."""
+    """A strategy's default settings; none of a strategy that cannot be had, or whose code only a record names."""
     try:
-        return {f.name: f.default for f in dataclasses.fields(registry.find("strategy", strategy))}
+        cls = registry.find("strategy", strategy, trust_plugins=False)
+        return {f.name: f.default for f in dataclasses.fields(cls)}
     except ValueError:
         return {}
 
@@ -198,7 +201,8 @@ def _difficulty_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
     groups = [{g["difficulty"]: g for g in r["by_difficulty"]} for r in shown]
     if len(groups[0]) < 2:
         return []
-    word = getattr(registry.find("task", shown[0]["spec"]["task"]["name"]), "difficulty_name", "difficulty")
+    task = registry.find("task", shown[0]["spec"]["task"]["name"], trust_plugins=False)  # the run's own: loaded by now
+    word = getattr(task, "difficulty_name", "difficulty")
     rows = []
     for difficulty in sorted(groups[0]):
         first = groups[0][difficulty]
@@ -210,7 +214,7 @@ def _difficulty_rows(shown: Sequence[Record]) -> list[tuple[str, list[str]]]:
 def _difference(base: Record, other: Record, results: Path) -> Text:
     """One sentence: the paired difference of the headline metric on the same problems."""
     name = next(iter(base["metrics"]))
-    ours, theirs = (records.read_lines(records.run_folder(results, records.spec_of(r))) for r in (other, base))
+    ours, theirs = (records.read_lines(records.folder_of(results, r)) for r in (other, base))
     both = [(a, b) for a, b in zip(ours, theirs, strict=True) if a["id"] == b["id"] and a["weight"] > 0]
     weights = [a["weight"] for a, _ in both]
     if name == "accuracy":

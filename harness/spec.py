@@ -63,6 +63,13 @@ class ModelSpec:
         return self.layers or layers, self.width or width, self.heads or heads, self.context_tokens or context
 
     @property
+    def own_alphabet(self) -> str | None:
+        """The alphabet that the model names or brings with it; None: that of the first task."""
+        if self.alphabet is None and self.path is not None and has_tokenizer(self.path):
+            return f"pretrained:{self.path}"
+        return self.alphabet
+
+    @property
     def reference_layers(self) -> int | None:
         """The depth that serial passes are counted in: the size's, so that deeper twins count more; None: the model's own."""
         return None if self.path else SIZES[self.size][0]
@@ -168,10 +175,7 @@ class RunSpec:
     @property
     def alphabet(self) -> str:
         """The alphabet that is asked for: the one named, a pretrained model's own if it has one, else that of the first task."""
-        path, named = self.model.path, self.model.alphabet
-        if named is None and path is not None and has_tokenizer(path):
-            return f"pretrained:{path}"
-        return named or (self.pretraining or self.phase).task.alphabet()
+        return self.model.own_alphabet or (self.pretraining or self.phase).task.alphabet()
 
     def pretrained(self) -> RunSpec | None:
         """The run that this one starts from, as a spec of its own, so that everyone who starts from it shares it."""
@@ -312,9 +316,13 @@ def defaults_of(task: Task) -> dict[str, dict[str, Any]]:
     return {name: to_json(build(kind, _defaulted(name, {}, given), prefix=name)) for name, kind in kinds.items()}
 
 
-def from_json(spec: Mapping[str, Any]) -> RunSpec:
-    """The spec that `RunSpec.to_json` wrote; ValueError if a plugin's version has changed since."""
-    phase = _phase_from_json(spec)
+def from_json(spec: Mapping[str, Any], *, trust_plugins: bool = False) -> RunSpec:
+    """The spec that `RunSpec.to_json` wrote; ValueError if a plugin's version has changed since.
+
+    trust_plugins: whether code that only the spec points to may be run; else that is `registry.Untrusted`.
+    """
+    phase = _phase_from_json(spec, trust_plugins)
+    before = spec.get("pretraining")
     return RunSpec(
         strategy=phase.strategy,
         task=phase.task,
@@ -323,13 +331,13 @@ def from_json(spec: Mapping[str, Any]) -> RunSpec:
         infer=build(InferSpec, spec["infer"], prefix="infer"),
         seed=_checked_number("--seed", spec["seed"], *SEEDS),
         threads=_checked_number("--threads", spec["threads"], *THREADS),
-        pretraining=None if spec.get("pretraining") is None else _phase_from_json(spec["pretraining"]),
+        pretraining=None if before is None else _phase_from_json(before, trust_plugins),
     )
 
 
-def _phase_from_json(spec: Mapping[str, Any]) -> Phase:
+def _phase_from_json(spec: Mapping[str, Any], trust_plugins: bool) -> Phase:
     plugins = {}
     kinds: tuple[registry.Kind, ...] = ("strategy", "task")
     for kind in kinds:
-        plugins[kind] = plugin_from_json(kind, spec[kind], prefix=kind)
+        plugins[kind] = plugin_from_json(kind, spec[kind], prefix=kind, trust_plugins=trust_plugins)
     return Phase(strategy=plugins["strategy"], task=plugins["task"], train=build(TrainSpec, spec["train"], prefix="train"))

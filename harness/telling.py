@@ -19,7 +19,9 @@ from harness.comparison_files import SECONDS, write
 from harness.grid import Cell, Grid, grid_of
 from harness.records import Record
 from harness.refusal import is_refusal
+from harness.registry import Untrusted
 from harness.suite import Block, Suite
+from harness.trust import check_block
 
 Pictures = Callable[[Sequence[Measured], Path, Path], list[Path]]  # of a block, into a folder, from the records in another
 
@@ -58,8 +60,13 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     block: Block
 
 
-def declarations(results: Path) -> Iterator[tuple[Declaration, Grid]]:
-    """What stands beside the tables of a results folder, by name, with its runs; ValueError for one that cannot be read."""
+def declarations(
+    results: Path, *, left_out: Callable[[str], None] | None = None, trust_plugins: bool = False
+) -> Iterator[tuple[Declaration, Grid]]:
+    """What stands beside the tables of a results folder, by name, with its runs; ValueError for one that cannot be read.
+
+    left_out, trust_plugins: see `differing_tables`.
+    """
     for path in sorted((results / "tables").glob("*.json")):
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
@@ -67,18 +74,28 @@ def declarations(results: Path) -> Iterator[tuple[Declaration, Grid]]:
             raise ValueError(f"{path} is truncated or no JSON; make it again by the command that made it") from None
         try:
             found = msgspec.convert(facts, Declaration)
+            if not trust_plugins:
+                check_block(found.block)
             yield found, grid_of(Suite(name=found.suite, blocks=[found.block]), threads=found.threads)
+        except Untrusted as error:
+            if left_out is not None:
+                left_out(f"tables of {found.name}: {error}")
         except ValueError as error:
             if not (is_refusal(error) or isinstance(error, msgspec.ValidationError)):
                 raise
             raise ValueError(f"{path} declares no comparison that can be: {error}") from None
 
 
-def differing_tables(results: Path) -> tuple[list[str], int]:
-    """Tables that are not what the records say, each with what to do, and how many were made again."""
+def differing_tables(
+    results: Path, *, left_out: Callable[[str], None] | None = None, trust_plugins: bool = False
+) -> tuple[list[str], int]:
+    """Tables that are not what the records say, each with what to do, and how many were made again.
+
+    left_out: told of tables that would take code to which only their declaration points; trust_plugins: whether that may be run.
+    """
     found: list[str] = []
     count = 0
-    for facts, grid in declarations(results):
+    for facts, grid in declarations(results, left_out=left_out, trust_plugins=trust_plugins):
         spoilt: list[str] = []
         there = read(grid.cells, results, spoilt.append)
         with tempfile.TemporaryDirectory() as scratch:

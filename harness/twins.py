@@ -62,9 +62,18 @@ def asking_flops(record: Record) -> float:
     return float(record["infer"]["flops_per_problem"]["total"])
 
 
-def make_twin(kind: str | None, of: str | None, *, results: Path, seed: int | None = None, threads: int | None = None) -> Twin:
+def make_twin(
+    kind: str | None,
+    of: str | None,
+    *,
+    results: Path,
+    seed: int | None = None,
+    threads: int | None = None,
+    trust_plugins: bool = False,
+) -> Twin:
     """The twin of a finished run (its folder, or the beginning of its name). seed, threads: if they are not to be the run's.
 
+    trust_plugins: whether code to which only the run's record points may be run.
     ValueError: an unknown kind, no such run, or one whose cost no shape can meet.
     """
     if kind not in TWINS:
@@ -77,13 +86,13 @@ def make_twin(kind: str | None, of: str | None, *, results: Path, seed: int | No
         raise ValueError(f"--of: {str(error).removeprefix('RUN: ')}") from None
     record = records.read_run(folder)
     other = {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
-    spec = _as_baseline(from_json(record["spec"] | other), record)
+    spec = _as_baseline(from_json(record["spec"] | other, trust_plugins=trust_plugins), record)
     if kind == "long":
         return Twin(kind, spec, folder, records.training_flops(record["train"]))
     if spec.model.path:
         raise ValueError(f"--twin {kind}: the shape of a pretrained model (model.path={spec.model.path}) is fixed; legal: long")
     target = asking_flops(record)
-    model, foreseen = _reshaped(kind, spec, target, costs_of(spec, _alphabet(spec, results)))
+    model, foreseen = _reshaped(kind, spec, target, costs_of(spec, _alphabet(spec, records.results_of(folder) or results)))
     return Twin(kind, dataclasses.replace(spec, model=model), folder, target, foreseen)
 
 

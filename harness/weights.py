@@ -104,7 +104,7 @@ def _config(path: str) -> Any:
 
     place = local_path(path)
     with told_in_a_line(path):
-        return AutoConfig.from_pretrained(place)
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
 
 
 def check_teachable(spec: RunSpec) -> None:
@@ -176,7 +176,11 @@ def load_state(backbone: Backbone, state: dict[str, Tensor]) -> None:
 
 def weights_hash(backbone: Backbone) -> str:
     """sha256 over names and values."""
-    state = state_of(backbone)
+    return state_hash(state_of(backbone))
+
+
+def state_hash(state: dict[str, Tensor]) -> str:
+    """The same of weights that are not in a backbone."""
     summed = hashlib.sha256()
     for name in sorted(state):
         summed.update(name.encode())

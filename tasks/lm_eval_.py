@@ -39,8 +39,10 @@ class LmEval(Task):
     source: ClassVar[str] = "lm-evaluation-harness, EleutherAI"
 
     task: str = setting("", doc="lm-eval's name of a task, a group or a tag; GROUP/NAME for one task of a group")
-    include_path: str | None = setting(None, doc="folders with YAML files of tasks; a name found there needs no other index")
-    metadata: str = setting("", doc="facts that a task's own loader asks for, an object in JSON")
+    include_path: str | None = setting(
+        None, doc="folders with YAML files of tasks; a name found there needs no other index", runs_code=True
+    )
+    metadata: str = setting("", doc="facts that a task's own loader asks for, an object in JSON", runs_code=True)
     num_fewshot: int | None = setting(None, when="ask", doc="worked examples in a prompt; none: the task's own", low=0, high=1000)
     fewshot_seed: int = setting(1234, when="ask", doc="which examples are drawn, as lm-eval's --seed", low=0, high=2**31 - 1)
     chat_template: str | None = setting(None, doc="a model whose tokenizer's chat template is put around prompts")
@@ -48,11 +50,11 @@ class LmEval(Task):
     fewshot_as_multiturn: bool = setting(True, when="ask", doc="worked examples as turns of the chat, not all in one")
     limit: float | None = setting(None, when="ask", doc="test documents: 100 of them, or a share below 1", low=0.0, high=1e9)
     held_out: float = setting(0.0, when="ask", doc="share of test documents that is validation instead", low=0.0, high=0.9)
-    steps: str = setting("", doc="worked lines of a document, in Jinja; a chain of thought can then be taught")
+    steps: str = setting("", doc="worked lines of a document, in Jinja; a chain of thought can then be taught", runs_code=True)
     score: str = setting("", when="ask", doc="what is compared: METRIC or METRIC,FILTER, or nats; empty: the first that can be")
     lines_cap_tokens: int = setting(THOUGHT_TOKENS, when="ask", doc="most worked lines before a likelihood", low=1, high=65536)
     window_tokens: int = setting(128, doc="text tokens of a training window, where whole texts are scored", low=2, high=65536)
-    unsafe_code: bool = setting(False, when="ask", doc="run code that models write, for tasks that are marked so")
+    unsafe_code: bool = setting(False, when="ask", doc="run code that models write, for tasks that are marked so", runs_code=True)
 
     def offers(self) -> frozenset[str]:
         """A prompt; worked lines where it is said which they are."""

@@ -245,7 +245,7 @@ def test_which_runs_are_audited(source: Path, tmp_path: Path, monkeypatch: pytes
     results = tmp_path / "new"
     merged = merge(source, results=results)
 
-    def refuse(record: Any) -> Any:
+    def refuse(record: Any, **_: Any) -> Any:
         raise ValueError("it is at another version")
 
     monkeypatch.setattr(records, "spec_of", refuse)
