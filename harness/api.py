@@ -40,13 +40,17 @@ def run(
         return run_spec(spec, results=folder, again=again, device=device, max_kv_bytes=max_kv_bytes)
 
 
-def load_runs(path: str | Path = "results", *, split: Literal["test", "validation", "all"] = "test") -> pd.DataFrame:
+def load_runs(
+    path: str | Path = "results", *, split: Literal["test", "validation", "all"] = "test", trust_plugins: bool = False
+) -> pd.DataFrame:
     """Complete runs of a results folder as a tidy table: a row for each run, metric and comparison that the run belongs to.
 
     Runs are read below ``path/runs`` and from the packs below ``path/records``; nothing is written. A record that cannot be read
     is named in a warning and left out. Raises ValueError where there is no run.
 
-    split: the problems that a run was asked: those of the test, those on which points are chosen, or both.
+    split: the problems that a run was asked: those of the test, those on which points are chosen, or both. trust_plugins: whether
+    the code of plugins that only records name may be run. It is needed for nothing but the defaults of settings that their
+    records leave out.
 
     The columns:
 
@@ -64,7 +68,7 @@ def load_runs(path: str | Path = "results", *, split: Literal["test", "validatio
 
     from harness.run_table import table_of_runs
 
-    table, left_out = table_of_runs(Path(path), split)
+    table, left_out = table_of_runs(Path(path), split, trust_plugins=trust_plugins)
     for reason in left_out:
         warnings.warn(f"left out: {reason}", stacklevel=2)
     return table

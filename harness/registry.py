@@ -63,7 +63,8 @@ def find(kind: Kind, name: str, *, trust_plugins: bool = True) -> type[Any]:
     """
     if not trust_plugins and not is_trusted(name):
         raise Untrusted(
-            f"{kind} {name!r} is named by a record, not by you, so its code is not imported; read it, then add --trust-plugins"
+            f"{kind} {name!r} is named by a record, not by you, so its code is not imported; read it, then add "
+            "--trust-plugins (in Python: trust_plugins=True)"
         )
     if ":" in name:
         module_name, _, class_name = name.partition(":")

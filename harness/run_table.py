@@ -7,9 +7,10 @@ which arm, is declared beside the tables.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -54,8 +55,11 @@ class _Comparison(msgspec.Struct):
     runs: list[_Listed]
 
 
-def table_of_runs(results: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
-    """The table, and what was left out of it and why. ValueError if there is no run for it."""
+def table_of_runs(results: Path, split: str, *, trust_plugins: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and what was left out of it and why. ValueError if there is no run for it.
+
+    trust_plugins: whether code to which only records point may be run, for the defaults of settings that they leave out.
+    """
     import pandas as pd
 
     if split not in get_args(Split):
@@ -71,9 +75,27 @@ def table_of_runs(results: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
         other = sorted({str(record["spec"]["infer"]["split"]) for record in found.values()})
         raise ValueError(f"split: {results} has no run on {split!r}; it has runs on: {', '.join(other)}")
     members = _members(results, found, left_out)
-    rows = [row for name, record in kept.items() for row in _rows(record, members.get(name) or [Member()])]
+    late = _late_settings(kept.values(), left_out, trust_plugins)
+    rows = [row for name, record in kept.items() for row in _rows(record, members.get(name) or [Member()], late)]
     columns = dict.fromkeys(column for row in rows for column in row)
     return pd.DataFrame(rows, columns=sorted(columns, key=_group)), left_out
+
+
+def _late_settings(found: Iterable[Record], left_out: list[str], trust_plugins: bool) -> dict[tuple[str, str], dict[str, Any]]:
+    """The defaults of settings that records leave out at their defaults, by kind and name of the plugin."""
+    kinds: tuple[registry.Kind, ...] = ("strategy", "task")
+    late: dict[tuple[str, str], dict[str, Any]] = {}
+    for kind, name in sorted({(kind, str(record["spec"][kind]["name"])) for record in found for kind in kinds}):
+        try:
+            cls = registry.find(kind, name, trust_plugins=trust_plugins)
+        except registry.Untrusted as error:
+            left_out.append(f"settings of {name} that records do not name because they are at their defaults: {error}")
+        except ValueError:  # a plugin that is gone; its records still say all that they say
+            continue
+        else:
+            fields = [field for field in dataclasses.fields(cls) if field.metadata.get("late")]
+            late[kind, name] = {f"{kind}.{field.name}": field.default for field in fields}
+    return late
 
 
 def _records(results: Path) -> tuple[dict[str, Record], list[str]]:
@@ -162,8 +184,10 @@ def _without_problems(record: Record) -> str:
     return canonical(spec | {"infer": {k: v for k, v in spec["infer"].items() if k not in ("split", "problems")}})
 
 
-def _rows(record: Record, members: Sequence[Member]) -> Iterator[dict[str, Any]]:
-    """A run's rows: one for each metric and each place in a comparison."""
+def _rows(
+    record: Record, members: Sequence[Member], late: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """A run's rows: one for each metric and each place in a comparison. late: see `_late_settings`."""
     spec, infer, train = record["spec"], record["infer"], record["train"]
     common = {"task": registry.title("task", spec["task"]), "strategy": spec["strategy"]["name"]}
     common |= {key: record[key] for key in ("fingerprint", "learner", "seed")}
@@ -175,7 +199,8 @@ def _rows(record: Record, members: Sequence[Member]) -> Iterator[dict[str, Any]]
         "text_tokens": infer["text_tokens_per_problem"],
         "woven_tokens": infer["woven_tokens_per_problem"],
     }
-    settings = _settings(spec)
+    settings = {k: v for kind in ("strategy", "task") for k, v in late.get((kind, str(spec[kind]["name"])), {}).items()}
+    settings |= _settings(spec)
     for member in members:
         place = {"comparison": member.comparison, "arm": member.arm}
         own = spec["train"]["flops"] if member.target_flops is None else member.target_flops

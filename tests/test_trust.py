@@ -29,12 +29,13 @@ STRATEGY = (
     TRACE
     + """
 from dataclasses import dataclass
-from harness.strategy import Strategy
+from harness.strategy import Strategy, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(Strategy):
     '''Theirs.'''
     source = "a test"
+    late: int = setting(7, doc="it came later", late=True)
 """
 )
 TASK = (
@@ -190,9 +191,15 @@ def test_a_run_is_shown_beside_those_of_others(place: Path, capsys: pytest.Captu
 
 
 def test_load_runs_needs_no_code(place: Path) -> None:
-    table = harness.load_runs(place / "results")
+    """But for a setting that records leave out at its default: it is missing for those who do not trust them, by name."""
+    with pytest.warns(UserWarning, match="left out: settings of") as told:
+        table = harness.load_runs(place / "results")
     assert not ran(place) and {"their_module:Mine", str(place / "strategy.py"), "direct"} <= set(table["strategy"])
-    assert str(place / "task.py") in set(table["task"])
+    assert str(place / "task.py") in set(table["task"]) and "strategy.late" not in table
+    assert len(told) == 3 and all("trust_plugins=True" in str(one.message) for one in told)
+    trusted = harness.load_runs(place / "results", trust_plugins=True).set_index("strategy")
+    assert ran(place) and set(trusted.loc[["their_module:Mine", str(place / "strategy.py")], "strategy.late"]) == {7}
+    assert trusted["strategy.late"].isna()["direct"].all()
 
 
 @pytest.mark.parametrize(
