@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from records_made import TINY, reseal
 
-from harness import instant, lines, records
+from harness import instant, lines, records, registry, summary
 from harness import recheck as recheck_module
+from harness.cli import main
 from harness.lines import written as as_line
 from harness.meter import CLASSES
 from harness.recheck import LETTERS, VALUED, WOVEN, check_record, check_records, recheck
@@ -100,6 +102,114 @@ def test_an_edited_score_is_found(results: Path, tmp_path: Path) -> None:
     problems = check_record(edited(results, tmp_path, "plain", better))
     assert any(line.startswith("metrics.accuracy.value: run.json has") for line in problems)
     assert any(line.startswith("by_difficulty[") for line in problems)
+
+
+def refabricated(folder: Path) -> Path:
+    """A copied run whose record is summed up from its lines as they are now, and sealed: nothing in it contradicts them."""
+    some = records.read_lines(folder)
+    kind = summary.kind_of(some[0])
+
+    def summed(record: dict[str, Any]) -> dict[str, Any]:
+        outputs = record["model"]["outputs"]
+        unit = {"unit_flops": record["infer"]["unit_flops"]}
+        return record | {
+            "metrics": summary.metrics(some, kind=kind, outputs=outputs),
+            "by_difficulty": summary.by_difficulty(some, kind=kind, outputs=outputs),
+            "infer": summary.infer(some) | unit, "search": summary.search(some), "access": summary.access(some),
+        }  # fmt: skip
+
+    reseal(folder, summed)
+    return folder
+
+
+def all_right(some: list[Any]) -> None:
+    for line in some:
+        line["score"] = 1.0
+
+
+@pytest.mark.parametrize("kind", ["plain", "lines", "votes", "tree", "values", "cap"])
+def test_fabricated_scores_are_found(kind: str, results: Path, tmp_path: Path) -> None:
+    """All answers called right, summed up and sealed again: every one that its task grades otherwise is named."""
+    before = records.read_lines(folder_of(results, kind))
+    wrong = [line["id"] for line in before if line["score"] < 1.0]
+    assert wrong, "the case needs a wrong answer"
+    folder = refabricated(edited(results, tmp_path, kind, all_right))
+    assert records.read_run(folder)["metrics"]["accuracy"]["value"] == 1.0
+    found = recheck(folder)
+    told = [f"problem {name!r}: score: its line has 1.0, its task gives 0.0" for name in wrong]
+    more = [f"{len(told) - recheck_module.SHOWN} more of the kind"] if len(told) > recheck_module.SHOWN else []
+    assert list(found.problems) == told[: recheck_module.SHOWN] + more
+    assert (found.graded, found.ungraded) == (len(before), 0)
+
+
+FORGERIES: dict[str, tuple[str, Change, str]] = {
+    "wrong answers left out": ("plain", lambda some: some.__delitem__(slice(4, None)), "4 lines, its task asks 8 problems"),
+    "another question": ("plain", lambda some: some[0].update(question="1+1="), "question: its line has '1+1='"),
+    "a key that the answer meets": ("plain", lambda some: some[0].update(key=some[0]["answer"], score=1.0), "key: its line has"),
+    "an easier problem": ("plain", lambda some: some[0].update(difficulty=some[0]["difficulty"] + 7), "difficulty: its line has"),
+    "a weight": ("plain", lambda some: some[0].update(weight=9.0), "weight: its line has 9.0"),
+    "one problem twice": ("plain", lambda some: some.__setitem__(1, some[0]), "id: its line has"),
+    "a candidate's score": (
+        "votes", lambda some: some[0]["candidates"]["scores"].update({one_of(some): 0.5}), "candidates.scores: its line has 0.5",
+    ),
+    "a candidate's vote": (
+        "votes", lambda some: some[0]["candidates"]["votes"].update({one_of(some): "x"}), "candidates.votes: its line has 'x'",
+    ),
+    "lines of another kind": ("plain", lambda some: [line.update(bytes=4) for line in some], "is not of the kind questions"),
+    "an answer that is none": ("plain", lambda some: some[0].update(answer=[1]), "its line cannot be graded: TypeError"),
+}  # fmt: skip
+
+
+def one_of(some: list[Any]) -> str:
+    """The first candidate of the first problem."""
+    return str(next(iter(some[0]["candidates"]["answers"])))
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_lines_are_found_by_their_task(name: str, results: Path, tmp_path: Path) -> None:
+    """Though the record is what its lines come to."""
+    kind, change, word = FORGERIES[name]
+    folder = refabricated(edited(results, tmp_path, kind, change))
+    assert any(word in line for line in recheck(folder).problems), recheck(folder).problems
+
+
+def test_a_better_answer_for_lines_that_only_a_form_tells_apart(results: Path, tmp_path: Path) -> None:
+    """A task may accept more answers than its key; those are graded as in the run."""
+    folder = edited(results, tmp_path, "tree", lambda some: some[0].update(answer=some[0]["key"], score=1.0))
+    assert not any("score" in line for line in recheck(refabricated(folder)).problems if line.startswith("problem"))
+
+
+def test_texts_and_what_its_task_cannot_make_are_counted(results: Path, tmp_path: Path) -> None:
+    """Documents have no key; a task at another version, or one that raises, is named."""
+    found = recheck(folder_of(results, "documents"))
+    assert (found.graded, found.ungraded) == (0, 2) and found.left_out == ()
+    folder = edited(results, tmp_path, "plain", lambda _: None)
+
+    def other(record: dict[str, Any]) -> dict[str, Any]:
+        spec = record["spec"] | {"task": record["spec"]["task"] | {"version": 99}}
+        return record | {"spec": spec, "fingerprint": records.digest({k: v for k, v in spec.items() if k != "seed"})}
+
+    reseal(folder, other)
+    found = recheck(folder)
+    assert (found.problems, found.graded, found.ungraded) == ((), 0, 8)
+    assert any(line.startswith("answers were not graded again: task arithmetic is at version") for line in found.left_out)
+
+
+def test_questions_are_made_once_for_runs_that_ask_the_same(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls, made = registry.find("task", "arithmetic"), []
+    own = cls.problems
+    monkeypatch.setattr(cls, "problems", lambda self, *args, **more: (made.append(more["seed"]), own(self, *args, **more))[1])
+    assert check_records(results).sound
+    assert len(made) == 1
+
+
+def test_report_check_counts_what_was_graded(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--check", "--results", str(results)]) == 0
+    questions = sum(len(records.read_lines(folder_of(results, kind))) for kind in KINDS_OF_RUNS if "documents" not in kind)
+    assert f"{questions} answers re-graded, 4 not re-graded: text" in capsys.readouterr().out
+    assert main(["report", "--check", "--json", "--results", str(results)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["regraded_answers"], facts["not_regraded_answers"]) == (questions, 4)
 
 
 @pytest.mark.parametrize("kind", ["plain", "thoughts", "gates", "documents", "beams", "values"])
