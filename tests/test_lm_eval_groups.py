@@ -76,7 +76,7 @@ def test_numbers_are_lm_evals(place: Path, tmp_path: Path) -> None:
     spec = group_spec("made_all", place, task__limit=6)
     record, folder = run(spec, results=tmp_path), records.run_folder(tmp_path, spec)
     manager = TaskManager(include_path=[str(place)], include_defaults=False)
-    model = ThinkingLM(str(folder), responses=False)
+    model = ThinkingLM(str(folder), responses=False, trust_plugins=True)
     found = lm_eval.simple_evaluate(model=model, tasks=["made_all"], task_manager=manager, bootstrap_iters=0, limit=6)
     theirs = {
         ("" if name == "made_all" else f"{name}/") + metric: value

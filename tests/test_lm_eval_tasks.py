@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 
 def model_of(folder: Path):
-    return ThinkingLM(str(folder), responses=False)
+    return ThinkingLM(str(folder), responses=False, trust_plugins=True)  # its task lies in a folder of its own
 
 
 @pytest.mark.parametrize(("way", "name"), [pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow) for pair in PAIRS])
@@ -152,7 +152,7 @@ def test_pretrained_elsewhere(place):
 def test_a_model_from_a_folder(place, tmp_path):
     """Any causal model, asked as it is: the same numbers as for lm-eval with that folder."""
     _, folder = made_run("gen", place, place / "results")
-    export_run(str(folder), tmp_path / "hf", results=place / "results")
+    export_run(str(folder), tmp_path / "hf", results=place / "results", trust_plugins=True)
     for name in ("gen", "choice", "text"):
         spec = make_spec(
             strategy="self_consistency" if name == "gen" else "direct",
@@ -179,7 +179,7 @@ def chatty(place):
 
     _, folder = made_run("gen", place, place / "results")
     for name, template in (("kind", KIND_TURNS), ("strict", TURNS)):
-        export_run(str(folder), place / name, results=place / "results")
+        export_run(str(folder), place / name, results=place / "results", trust_plugins=True)
         tokenizer = AutoTokenizer.from_pretrained(place / name)
         tokenizer.chat_template = template
         tokenizer.save_pretrained(place / name)
@@ -243,7 +243,7 @@ def test_bounded_memory_changes_nothing(place, tmp_path):
 def test_its_name_as_typed(place):
     """NAME:ARGUMENT,KEY=VALUE; commas in values; the plugin's name, its folder and its command; what was wrong."""
     spec = made_spec("gen", place, task__limit=3)
-    assert registry.plugin_name(spec.task) == "lm_eval" and from_json(spec.to_json()) == spec
+    assert registry.plugin_name(spec.task) == "lm_eval" and from_json(spec.to_json(), trust_plugins=True) == spec
     assert records.run_folder(Path("r"), spec).parts[2] == "lm_eval_made_gen"
     assert "--task lm_eval:made_gen" in command_line(spec) and "task.task" not in command_line(spec)
     typed = registry.typed("task", "lm_eval:x,score=exact_match,strict,limit=0.5")
@@ -299,7 +299,7 @@ def test_a_comparison_of_two_arms(place, tmp_path):
 def test_thoughts_before_likelihoods(place):
     """The cap on worked lines is the task's, for lm-eval's model of the run too."""
     _, folder = made_run("gen", place, place / "results", task__lines_cap_tokens=11)
-    assert load(str(folder), settings={}, device="cpu").thought_tokens == 11
+    assert load(str(folder), settings={}, device="cpu", trust_plugins=True).thought_tokens == 11
 
 
 STOCK = {
