@@ -36,20 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A fault of ours, a library's ValueError among them, is raised.
     """
+    typed = list(sys.argv[1:] if argv is None else argv)
     try:
-        result = cli.main(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
+        result = cli.main(args=typed, prog_name="harness", standalone_mode=False)
         return int(result or 0)
     except click.exceptions.Abort:
-        return _stopped()
+        return _stopped(typed)
     except KeyboardInterrupt:
-        return _stopped()
+        return _stopped(typed)
     except click.ClickException as error:
         _complain(error.format_message())
         return 2
     except ValueError as error:
         if not is_refusal(error):
             raise
-        _complain(_named_by_option(str(error), argv if argv is not None else sys.argv[1:]))
+        _complain(_named_by_option(str(error), typed))
         return 2
 
 
@@ -57,9 +58,9 @@ def _complain(message: str) -> None:
     to_stderr("error: " + message.strip().replace("\n", " "))
 
 
-def _stopped() -> int:
+def _stopped(argv: Sequence[str]) -> int:
     to_stderr("stopped; what is written is kept. The same command goes on from there:")
-    to_stderr("  python -m harness " + shlex.join(sys.argv[1:]))
+    to_stderr("  python -m harness " + shlex.join(argv))
     return 130
 
 

@@ -7,6 +7,7 @@ records give the same bytes.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def write_report(
     if not comparisons and not runs and not spoilt:
         raise ValueError(
             f"--results: {results} holds no runs and no comparisons to report; make some first: "
-            "python -m harness compare --suite demo"
+            f"python -m harness compare --suite demo --results {shlex.quote(str(results))}"
         )
     for comparison in comparisons:
         comparison["runs"] = [run for run in comparison["runs"] if _chosen(run, seeds)]

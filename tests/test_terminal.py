@@ -155,3 +155,12 @@ def test_untrained_runs_name_the_baseline_alone(tmp_path: Path, capsys: pytest.C
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("To compare, run: "))
     assert main(shlex.split(line.removeprefix("To compare, run: "))[3:]) == 0
     assert "pause_tokens minus direct" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_empty_report_names_the_command_that_fills_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """This folder, not the default one."""
+    folder = tmp_path / "my results"
+    folder.mkdir()
+    assert main(["report", "--results", str(folder)]) == 2
+    command = capsys.readouterr().err.strip().partition("make some first: ")[2]
+    assert shlex.split(command) == ["python", "-m", "harness", "compare", "--suite", "demo", "--results", str(folder)]
