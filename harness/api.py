@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.spec import RunSpec, make_spec
+from harness.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,5 +71,5 @@ def load_runs(
 
     table, left_out = table_of_runs(Path(path), split, trust_plugins=trust_plugins)
     for reason in left_out:
-        warnings.warn(f"left out: {reason}", stacklevel=2)
+        warnings.warn(f"left out: {visible(reason)}", stacklevel=2)
     return table

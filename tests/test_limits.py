@@ -257,6 +257,9 @@ def test_numbers_of_suites(old: str, new: str, said: str, tmp_path: Path, capsys
     [
         ("task = ", 'settings = { "model.widht" = 3 }\ntask = ', "did you mean width"),
         ("task = ", 'settings = { "strategy.per_token" = 3 }\ntask = ', "per_token"),
+        ('task = "arithmetic"\n[[block.arm]]\nstrategy = "self_consistency"\nsettings = { "strategy.base" = "direct" }\n',
+         'task = "arithmetic"\nsettings = { "strategy.samples" = 3 }\n[[block.arm]]\nstrategy = "self_consistency"\n',
+         "arithmetic, direct: strategy.samples: unknown setting"),
         ('"strategy.base" = "direct"', '"strategy.bse" = "direct"', "did you mean base"),
         ("budgets = [1e8]", "budgets = [3e8]", "asks for no run"),
         ("[[block.arm]]", '[[block.arm]]\nstrategy = "pause_tokens"\nname = "votes"\n[[block.arm]]', "votes is named twice"),

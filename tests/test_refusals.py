@@ -22,6 +22,7 @@ TINY = ["--set", "model.size=xs", "--set", "model.width=16", "--set", "model.hea
 RUN = ["run", "--task", "arithmetic", *TINY, "--set", "train.problems_per_update=8", "--problems", "4", "--train-flops", "2e7"]
 PLUGIN = '''
 """A strategy of somebody else's."""
+import multiprocessing
 from dataclasses import dataclass
 import numpy as np
 from harness.strategy import Strategy, setting
@@ -36,14 +37,17 @@ class Theirs(Strategy):
     def __post_init__(self):
         if self.how == "early":
             raise ValueError("how: early is not legal here")
+        if self.how == "library, early":
+            np.zeros(3).reshape(2, 2)
 
     def solve(self, question):
         if self.how == "raise":
             raise ValueError("how: raise is not legal here")
         if self.how == "helper":
             {helper}.refuse()
-        np.zeros(3).reshape(2, 2)
-        yield
+        if self.how != "worker" or multiprocessing.parent_process() is not None:
+            np.zeros(3).reshape(2, 2)
+        return (yield from super().solve(question))
 '''
 HELPER = 'def refuse():\n    raise ValueError("how: helper is not legal here")\n'
 
@@ -105,8 +109,9 @@ def test_a_librarys_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytes
     """In a plugin, and where it happens in ours; not exit code 2."""
     monkeypatch.syspath_prepend(str(tmp_path))
     argv = [*RUN, "--strategy", str(_theirs(tmp_path)), "--results", str(tmp_path / "r")]
-    with pytest.raises(ValueError, match="cannot reshape"):
-        main([*argv, "--set", "strategy.how=library"])
+    for how in ("library", "library, early"):
+        with pytest.raises(ValueError, match="^cannot reshape"):
+            main([*argv, "--set", f"strategy.how={how}"])
 
     import torch
 
@@ -136,11 +141,11 @@ def test_what_lm_eval_refuses_is_a_refusal_of_its_command(package: str, how: str
 def test_a_fault_of_a_process_shows_its_traceback(tmp_path: Path) -> None:
     """The command of the shell: a traceback and another exit code than 2; in `compare`, whose workers fail, likewise."""
     path = _theirs(tmp_path)
-    broken = path.read_text().replace('"raise", doc', '"library", doc')
-    path.write_text(broken)
+    path.write_text(path.read_text().replace('"raise", doc', '"worker", doc'))
     results = ["--results", str(tmp_path / "r")]
     compare = ["compare", "--strategies", str(path), "--task", "arithmetic", "--seeds", "0", *RUN[3:], "--no-family"]
-    for argv in ([*RUN, "--strategy", str(path), *results], [*compare, "--workers", "1", *results]):
+    run = [*RUN, "--strategy", str(path), "--set", "strategy.how=library"]
+    for argv in ([*run, *results], [*compare, "--workers", "1", *results]):
         done = subprocess.run(
             [sys.executable, "-m", "harness", *argv], capture_output=True, text=True, env=_env(tmp_path), check=False
         )
