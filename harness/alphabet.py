@@ -135,6 +135,7 @@ class BpeCodec:
 class Alphabet:
     """A codec with its special tokens.
 
+    end_id: END as it is taught and scored; end_ids: every id that ends what a model says, which is read as END too.
     text_end: ids below it are text (END may be one of them); sayable_end: ids below it may be said by some strategy; size: all.
     bos_ids: what every text that is asked begins with (see `harness.stream.opened`); prefix_id: what an empty context is.
     rows: the vocabulary of the pretrained model that it belongs to, which may have more rows than there are tokens.
@@ -143,6 +144,7 @@ class Alphabet:
     def __init__(self, codec: Codec, *, spec: str, end_id: int | None = None, rows: int = 0) -> None:
         self.codec, self.spec = codec, spec
         self.end_id = codec.size if end_id is None else end_id
+        self.end_ids = frozenset({self.end_id})
         self.bos_ids: tuple[int, ...] = ()
         self.prefix_id = self.end_id
         self.text_end = self.end_id if self.end_id == codec.size - 1 else codec.size
@@ -159,6 +161,15 @@ class Alphabet:
         if special not in self._ids:
             raise ValueError(f"no special token {special.name!r}; legal: {', '.join(s.name for s in self._ids)}")
         return self._ids[special]
+
+    def ids_of(self, special: Special) -> list[int]:
+        """All token ids that say a special."""
+        return sorted(self.end_ids) if special == END else [self.id_of(special)]
+
+    def ends(self, ids: IntArray) -> NDArray[np.bool_]:
+        """Which of some token ids end a text."""
+        found: NDArray[np.bool_] = ids == self.end_id if len(self.end_ids) == 1 else np.isin(ids, list(self.end_ids))
+        return found
 
     def head_ids(self, sayable: Iterable[Special]) -> list[int]:
         """The ids that a strategy's head computes: text, END, and the specials that it may say."""

@@ -52,12 +52,14 @@ class Asked:
     def facts(self) -> dict[str, Any]:
         """All that its answers depend on, as JSON values."""
         spec, bos_ids = self.spec.to_json(), self.backbone.alphabet.bos_ids
+        end_ids = sorted(self.backbone.alphabet.end_ids)
         return {
             "weights_sha256": weights_hash(self.backbone),
             **{name: spec[name] for name in ("strategy", "task", "seed")},
             "context_tokens": self.backbone.context_tokens,
             "thought_tokens": self.thought_tokens,
             **({"bos_ids": list(bos_ids)} if bos_ids else {}),
+            **({"end_ids": end_ids} if len(end_ids) > 1 else {}),
         }
 
 

@@ -112,7 +112,7 @@ class Ranking:
                 break
             parent, which = divmod(place, wide)
             token = self._head_ids[columns[parent][which]]
-            stop = END if token == self._alphabet.end_id else self._stop(group, parent, token)
+            stop = END if token in self._alphabet.end_ids else self._stop(group, parent, token)
             closed = stop is None and self._closed(group, parent, token)
             steps.append(Step(parent, token, said[parent][which], order, END if closed else stop, closed))
         return steps

@@ -117,7 +117,7 @@ def _columns(row: IntArray, rows: int) -> tuple[IntArray, IntArray]:
 
 def _name_specials(kind: IntArray, embed: IntArray, alphabet: Alphabet, own: BoolArray) -> None:
     """Mark text tokens (``own``) that are specials or pauses."""
-    beyond = own & ((embed >= alphabet.core_size) | (embed == alphabet.end_id))
+    beyond = own & ((embed >= alphabet.core_size) | alphabet.ends(embed))
     if beyond.any():
         kind[beyond] = SPECIAL
         kind[own & (embed >= alphabet.sayable_end)] = PAUSE

@@ -51,7 +51,8 @@ def sliced_model(backbone: Backbone) -> Any:
 
     config = GPT2Config.from_dict(backbone.model.config.to_dict() | {"vocab_size": backbone.outputs})
     end = backbone.head_ids.index(backbone.alphabet.end_id)
-    config.bos_token_id = config.eos_token_id = end
+    others = sorted(backbone.head_ids.index(i) for i in backbone.alphabet.end_ids - {backbone.alphabet.end_id})
+    config.bos_token_id, config.eos_token_id = end, [end, *others] if others else end
     model = GPT2LMHeadModel(config)
     state = dict(backbone.model.state_dict())
     state["transformer.wte.weight"] = state["transformer.wte.weight"][backbone.head_ids]

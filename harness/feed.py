@@ -98,7 +98,7 @@ class Look:
         cells = batch.cells
         logits = self._strategy.readout(backbone, self._strategy.forward(backbone, cells, None), cells.reads)
         self.flops += cells.bill.total_flops
-        ids = np.array([alphabet.id_of(s) for s in without], dtype=np.int64)
+        ids = np.array([i for s in without for i in alphabet.ids_of(s)], dtype=np.int64)
         columns = alphabet.head_columns(ids, self._strategy.sayable())
         top = torch.softmax(barred(logits.float(), columns[columns >= 0].tolist()), -1).amax(-1)
         first = np.unique(cells.reads.group.cpu().numpy(), return_index=True)[1]

@@ -44,7 +44,7 @@ class Instant:
     def columns(self, specials: tuple[Special, ...]) -> tuple[int, ...]:
         """The head's columns of those specials that it has."""
         if specials not in self._columns:  # asked for with every row that writes
-            ids = np.array([self._alphabet.id_of(s) for s in specials], dtype=np.int64)
+            ids = np.array([i for s in specials for i in self._alphabet.ids_of(s)], dtype=np.int64)
             self._columns[specials] = tuple(int(c) for c in self._alphabet.head_columns(ids, self._sayable) if c >= 0)
         return self._columns[specials]
 

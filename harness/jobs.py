@@ -119,7 +119,7 @@ class Writing:
 
     def __post_init__(self) -> None:
         self.nats = self.want.after_nats
-        self._stops = {self.alphabet.id_of(stop): stop for stop in self.want.stops}
+        self._stops = {i: stop for stop in self.want.stops for i in self.alphabet.ids_of(stop)}
         self._mark = None if self.want.mark is None else self.alphabet.id_of(self.want.mark)
         self._thinking = self._mark is not None
 
@@ -164,7 +164,7 @@ class Writing:
     def unread(self) -> bool:
         """Whether nothing is read behind its last token."""
         if self.stopped_by is not None:
-            return self.closed or self.ids[-1] == self.alphabet.end_id
+            return self.closed or self.ids[-1] in self.alphabet.end_ids
         return self.want.role != "thought"
 
     def completion(self, stop: str) -> Completion:

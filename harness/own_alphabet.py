@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.alphabet import Alphabet, BpeCodec, IntArray
 from harness.pretrained import GPT2, local_path, told_in_a_line
+from harness.problem import END
 
+GENERATION = "generation_config.json"
 FACTS = ("end_id", "bos_ids", "prefix_id")  # that a tokenizer's JSON does not say
 SAMPLE = "a"  # a text, to see what is put before it
 
@@ -37,12 +40,23 @@ class OwnCodec(BpeCodec):
 
 
 class OwnAlphabet(Alphabet):
-    """A pretrained model's alphabet. rows: of its embedding, all of which its head says; bos_ids, prefix_id: see `Alphabet`."""
+    """A pretrained model's alphabet. rows: of its embedding, all of which its head says; other_ends: ids beside end_id that end a
+    text; bos_ids, prefix_id: see `Alphabet`."""
 
     def __init__(
-        self, tokenizer: Any, *, spec: str, end_id: int, rows: int, bos_ids: Sequence[int] = (), prefix_id: int | None = None
+        self,
+        tokenizer: Any,
+        *,
+        spec: str,
+        end_id: int,
+        rows: int,
+        other_ends: Sequence[int] = (),
+        bos_ids: Sequence[int] = (),
+        prefix_id: int | None = None,
     ) -> None:
         super().__init__(OwnCodec(tokenizer, rows=rows), spec=spec, end_id=end_id, rows=rows)
+        self.end_ids |= set(other_ends)
+        self._specials |= dict.fromkeys(self.end_ids, END)
         self.bos_ids, self.prefix_id = tuple(bos_ids), end_id if prefix_id is None else prefix_id
         specials = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values() if token.special]
         self._specials_in = re.compile("|".join(specials) or "(?!)")
@@ -54,6 +68,8 @@ class OwnAlphabet(Alphabet):
     def kept_json(self) -> str:
         """The tokenizer, and what it does not say itself."""
         facts = {name: getattr(self, name) for name in FACTS} | {"rows": self.core_size}
+        if others := sorted(self.end_ids - {self.end_id}):
+            facts["other_ends"] = others
         return json.dumps(facts | {"tokenizer": json.loads(self.codec.tokenizer_json())}, ensure_ascii=False)
 
 
@@ -63,7 +79,7 @@ def kept_alphabet(path: str, text: str) -> OwnAlphabet:
 
     kept = json.loads(text)
     tokenizer = Tokenizer.from_str(json.dumps(kept["tokenizer"]))
-    facts = {name: kept[name] for name in FACTS if name in kept}
+    facts = {name: kept[name] for name in (*FACTS, "other_ends") if name in kept}
     return OwnAlphabet(tokenizer, spec=f"pretrained:{path}", rows=kept["rows"], **facts)
 
 
@@ -73,8 +89,10 @@ def own_alphabet(path: str) -> OwnAlphabet:
 
     place = local_path(path)
     with told_in_a_line(path):
-        config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False).get_text_config()
+        whole: Any = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        config = whole.get_text_config()
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        declared = _declared_ends(place, (whole, config))
     backend = getattr(tokenizer, "backend_tokenizer", None)
     end_id = tokenizer.eos_token_id
     if backend is None or end_id is None or end_id >= config.vocab_size:
@@ -82,7 +100,27 @@ def own_alphabet(path: str) -> OwnAlphabet:
         raise ValueError(f"model.path: the tokenizer of {path} {lacks}; name another one, --set model.alphabet=tokenizer:FOLDER")
     rows = int(config.vocab_size)
     begins = {} if config.model_type == GPT2 else _begins(tokenizer, rows)  # lessons begin with nothing, so asking does too
-    return OwnAlphabet(backend, spec=f"pretrained:{path}", end_id=int(end_id), rows=rows, **begins)
+    others = sorted(end for end in declared - {end_id} if 0 <= end < rows)
+    return OwnAlphabet(backend, spec=f"pretrained:{path}", end_id=int(end_id), rows=rows, other_ends=others, **begins)
+
+
+def _declared_ends(place: str, configs: Sequence[Any]) -> set[int]:
+    """The ids that end a text by the model's configs, and by generation_config.json if there is one."""
+    from transformers.utils.hub import cached_file
+
+    file = cached_file(
+        place, GENERATION, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+    )
+    said = {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    if not isinstance(said, dict):
+        raise ValueError(f"{GENERATION} holds no object")
+    found: set[int] = set()
+    for ends in (said.get("eos_token_id"), *(getattr(config, "eos_token_id", None) for config in configs)):
+        every = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        if any(isinstance(end, bool) or not isinstance(end, int) for end in every):
+            raise ValueError(f"eos_token_id={ends!r} is no token id, and no list of such")
+        found.update(every)
+    return found
 
 
 def _begins(tokenizer: Any, rows: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def saved(folder: Path, kind: str = "llama", *, rows: int | None = None, seed: i
 
     name, fields = KINDS[kind] if kind in KINDS else REFUSED[kind][:2]
     ends = {"bos_token_id": None, "eos_token_id": digits().end_id, "pad_token_id": 0}
-    config = getattr(transformers, name)(vocab_size=rows or digits().core_size, **ends, **(fields | more))
+    config = getattr(transformers, name)(vocab_size=rows or digits().core_size, **(ends | fields | more))
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():

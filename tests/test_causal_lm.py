@@ -382,7 +382,7 @@ def test_windows_of_attention_bound_the_context(kind: str) -> None:
 
     name, fields, most = WINDOWS[kind]
     config = getattr(transformers, name)(max_position_embeddings=96, **fields)
-    assert as_it_is._context_tokens(ModelSpec(), config) == most
+    assert as_it_is.context_tokens_of(ModelSpec(), config) == most
 
 
 ROTARY: dict[str, tuple[int, dict[str, Any]]] = {
