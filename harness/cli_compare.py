@@ -28,6 +28,7 @@ from harness.options import (
     parse_settings,
     results_url,
 )
+from harness.visible import to_stderr
 
 if TYPE_CHECKING:
     from harness.engines import Name
@@ -90,7 +91,7 @@ def compare(
 ) -> int:
     """Strategies on one task at equal compute: make every run that is missing, then tables, verdicts and sentences."""
     check_device(device, here=engine == "local")
-    from harness.suite import part_of
+    from harness.suite import part_of, undeclared_seeds
     from harness.suite_file import read_suite, suite_of
 
     given = parse_settings(settings) | ({"train.match": match} if match else {})
@@ -100,7 +101,10 @@ def compare(
         named = [k for k, v in others.items() if v]
         if named:
             raise ValueError(f"--suite: holds everything but --task and --seeds itself; leave out --{named[0].replace('_', '-')}")
-        suite = part_of(read_suite(suite_file), task=task, seeds=seeds)
+        declared = read_suite(suite_file)
+        suite = part_of(declared, task=task, seeds=seeds)
+        for line in undeclared_seeds(declared, task=task, seeds=seeds):
+            to_stderr(line)
     else:
         if task is None:
             raise ValueError("compare needs --task (see `list`), or --suite FILE")

@@ -161,6 +161,31 @@ def part_of(suite: Suite, *, task: str | None = None, seeds: str | None = None) 
     return dataclasses.replace(suite, blocks=blocks)
 
 
+def undeclared_seeds(suite: Suite, *, task: str | None, seeds: str | None) -> list[str]:
+    """Lines that name the wanted seeds which blocks do not declare, so that `part_of` leaves them out."""
+    wanted = [] if seeds is None else seeds_of(seeds)
+    found: dict[tuple[str, str], list[str]] = {}
+    for block in suite.blocks:
+        missing = [seed for seed in wanted if seed not in block.seeds]
+        if missing and task in (None, block.task):
+            found.setdefault((words_of_seeds(missing), words_of_seeds(block.seeds)), []).append(block.task)
+    return [
+        f"--seeds: suite {suite.name} declares {declared} for {', '.join(tasks)}; not declared, so left out: {missing}"
+        for (missing, declared), tasks in found.items()
+    ]
+
+
+def words_of_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as `seeds_of` takes them: 0-4 or 0,3,7-9."""
+    stretches: list[list[int]] = []
+    for seed in sorted(seeds):
+        if stretches and seed == stretches[-1][-1] + 1:
+            stretches[-1].append(seed)
+        else:
+            stretches.append([seed])
+    return ",".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in stretches)
+
+
 def seeds_of(given: Any, option: str = "--seeds") -> list[int]:
     """Seeds from a list, or from words such as 0-4 or 0,3,7-9."""
     words = given if isinstance(given, list) else str(given).split(",")

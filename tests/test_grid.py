@@ -12,7 +12,7 @@ from harness.cli import main
 from harness.grid import grid_of, points_of
 from harness.grid_cost import cost_of
 from harness.schedule import steps_of
-from harness.suite import Arm, Block, Suite, part_of, seeds_of
+from harness.suite import Arm, Block, Suite, part_of, seeds_of, undeclared_seeds, words_of_seeds
 from harness.suite_file import family_arms, read_suite, shipped, suite_of
 
 TINY = {"model.layers": 1, "model.width": 16, "model.heads": 2, "train.problems_per_update": 8}
@@ -228,3 +228,40 @@ def test_a_suite_is_made_in_parts():
     for wrong in ({"task": "parity"}, {"seeds": "7"}):
         with pytest.raises(ValueError, match=r"--task.*arithmetic, k_hop|--seeds.*\[0, 1, 2\]"):
             part_of(whole, **wrong)
+
+
+@pytest.mark.parametrize("seeds", ["0-4", "0,3,7-9", "5", "0-1,3"])
+def test_seeds_in_words(seeds: str):
+    assert words_of_seeds(seeds_of(seeds)) == seeds
+
+
+def test_seeds_that_a_suite_does_not_declare_are_told():
+    """By what each block declares; nothing where all are declared, or none were asked for."""
+    arms = (Arm(strategy="direct"),)
+    first = block(*arms, seeds=[0, 1, 2], fewer_seeds=[0], name="a")
+    others = [block(*arms, task=task, seeds=range(8), name=task) for task in ("k_hop", "parity")]
+    whole = Suite(name="t", blocks=[first, *others])
+    assert undeclared_seeds(whole, task=None, seeds="0-2") == undeclared_seeds(whole, task=None, seeds=None) == []
+    lines = undeclared_seeds(whole, task=None, seeds="2,4-23")
+    assert lines == [
+        "--seeds: suite t declares 0-2 for arithmetic; not declared, so left out: 4-23",
+        "--seeds: suite t declares 0-7 for k_hop, parity; not declared, so left out: 8-23",
+    ]
+    assert undeclared_seeds(whole, task="parity", seeds="0,9") == [
+        "--seeds: suite t declares 0-7 for parity; not declared, so left out: 9"
+    ]
+
+
+def test_compare_says_which_seeds_are_not_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, where it goes on with the declared ones."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'name = "small"\nseeds = "0-2"\ntrain_flops = [2e7]\nwith_family = false\n[[block]]\ntask = "arithmetic"\n'
+        'settings = { "model.size" = "xs", "model.width" = 16, "model.layers" = 1, "model.heads" = 2, '
+        '"train.problems_per_update" = 8 }\n[[block.arm]]\nstrategy = "direct"\n'
+    )
+    words = ["compare", "--suite", str(path), "--results", str(tmp_path / "results"), "--dry-run"]
+    assert main([*words, "--seeds", "2-23"]) == 0
+    assert "--seeds: suite small declares 0-2 for arithmetic; not declared, so left out: 3-23" in capsys.readouterr().err
+    assert main([*words, "--seeds", "2"]) == 0
+    assert "not declared" not in capsys.readouterr().err
