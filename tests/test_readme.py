@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -153,3 +154,13 @@ def test_compare_commands_plan(words: list[str], tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert main([*words, *[w for setting in TINY.split()[:5] for w in ("--set", setting)]]) == 0
     assert "--dry-run" in words and not (tmp_path / "results").exists()
+
+
+def test_its_pretrained_table_tells_the_floor() -> None:
+    """As the committed table has it; and tables without records or a command say so."""
+    with open(ROOT / "results" / "tables" / "smollm2-word_problems.csv", encoding="utf-8", newline="") as file:
+        (floor,) = {row["floor"] for row in csv.DictReader(file)}
+    part = README.partition("## A pretrained model, asked as it is")[2].partition("\n## ")[0]
+    assert f"commonest answer, is {100 * float(floor):.1f}%" in " ".join(part.split())
+    for name in ("## Where saying worked lines pays", "## Where searching pays"):
+        assert "were measured once" in README.partition(name)[2].partition("\n## ")[0]
