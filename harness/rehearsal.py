@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.problem import END, Completion, Text
+from harness.refusal import is_refusal
 from harness.wants import (
     Drop,
     Examples,
@@ -46,13 +47,21 @@ class Rehearsal:
     _rows: list[tuple[Stretch, ...]] = field(default_factory=list)
 
     def follow(self, solver: Solver[Any]) -> tuple[bool, Any]:
-        """Whether a solver was followed to its end, and what it returned; it is left at the first want that takes a model."""
+        """Whether a solver was followed to its end, and what it returned; it is left at the first want that takes a model.
+
+        A solver that fails is left too, since no model has answered it: its run tells the fault, and stops no other. What a
+        solver refuses is told at once.
+        """
         answer: Any = None
         while True:
             try:
                 want = solver.send(answer)
             except StopIteration as stop:
                 return True, stop.value
+            except Exception as error:
+                if isinstance(error, ValueError) and is_refusal(error):
+                    raise
+                return False, None
             known, answer = self._answer(want)
             if not known:
                 solver.close()

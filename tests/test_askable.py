@@ -14,7 +14,10 @@ from lm_eval_made import made_spec, write_tasks
 from harness import runs
 from harness.askable import check_before_training
 from harness.cli import main
+from harness.problem import Piece
+from harness.rehearsal import Rehearsal
 from harness.spec import RunSpec, make_spec
+from harness.wants import Start
 
 TINY = {
     "model.size": "xs", "model.width": 16, "model.heads": 2, "model.layers": 1, "train.problems_per_update": 4,
@@ -296,3 +299,16 @@ def test_ten_thousand_rows_take_less_than_a_second(tmp_path: Path) -> None:
     started_s = time.process_time()
     check_before_training(spec)
     assert time.process_time() - started_s < 1
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no idea"), ZeroDivisionError(), KeyError("x")])
+def test_a_solver_that_fails_without_a_model_is_left_to_its_run(fault: Exception) -> None:
+    """Its first text is known; one run's fault must not end a comparison before it begins."""
+
+    def failing() -> Any:
+        yield Start((Piece("1+1=", "prompt"),))
+        raise fault
+
+    rehearsal = Rehearsal(lambda want: ())
+    assert rehearsal.follow(failing()) == (False, None)
+    assert rehearsal.fed == [((Piece("1+1=", "prompt"),),)]

@@ -110,7 +110,7 @@ def test_a_librarys_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(str(tmp_path))
     argv = [*RUN, "--strategy", str(_theirs(tmp_path)), "--results", str(tmp_path / "r")]
     for how in ("library", "library, early"):
-        with pytest.raises(ValueError, match="^cannot reshape"):
+        with pytest.raises(ValueError, match=r"^cannot reshape"):
             main([*argv, "--set", f"strategy.how={how}"])
 
     import torch
