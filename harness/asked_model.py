@@ -27,6 +27,7 @@ from harness.task import THOUGHT_TOKENS, Split, Task
 from harness.weights import make_backbone, weights_hash
 
 GROUPS = ("strategy", "task", "model")
+ANSWERS = 2  # raised when the same request is answered otherwise, so that answers kept before are not taken for new ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class Asked:
             **{name: spec[name] for name in ("strategy", "task", "seed")},
             "context_tokens": self.backbone.context_tokens,
             "thought_tokens": self.thought_tokens,
+            "answers": ANSWERS,
             **({"bos_ids": list(bos_ids)} if bos_ids else {}),
             **({"end_ids": end_ids} if len(end_ids) > 1 else {}),
         }

@@ -21,6 +21,7 @@ from harness.responses import Response, arguments_key, request_key
 from harness.spec import RunSpec, canonical
 from harness.wants import Likelihood
 
+TRUNCATED = "truncated_prompts"
 OURS = "thinking_harness"  # the column of a document that holds what its question is to our own task
 
 
@@ -55,7 +56,13 @@ class Work:
     def response(self, asker: Asker) -> Response:
         """What is kept, when all jobs are done."""
         ledger = ledger_json(summed(self.outcomes[job.name].ledger for job in self.jobs))
-        return {**self.found(asker), "ledger": ledger, "arguments": [arguments_key(*a) for a in self.asked]}
+        arguments = [arguments_key(*a) for a in self.asked]
+        return {**self.found(asker), "ledger": ledger, TRUNCATED: self.truncated_prompts, "arguments": arguments}
+
+    @property
+    def truncated_prompts(self) -> int:
+        """1 if the context did not hold the prompt, so that its beginning was left out; else 0."""
+        return int(any(outcome.truncated for outcome in self.outcomes.values()))
 
     def found(self, asker: Asker) -> Response:
         """What came of the jobs, without their cost."""
@@ -94,8 +101,19 @@ def scoring(asker: Asker, requests: Sequence[Any]) -> Work:
     context, continuations = requests[0].args[0], [request.args[1] for request in requests]
     key = request_key("likelihood", context, continuations)
     jobs, places = asker.likelihoods(key, context, continuations)
+    check_scored(requests, [bool(parts) for parts in places])
     documents = frozenset(request.doc_id for request in requests)
     return Work(requests[0].task_name, documents, key, jobs, [r.args for r in requests], places)
+
+
+def check_scored(requests: Iterable[Any], scored: Iterable[bool]) -> None:
+    """ValueError names the first request for a likelihood whose continuation has nothing to score."""
+    for request, has_tokens in zip(requests, scored, strict=True):
+        if not has_tokens:
+            raise ValueError(
+                f"{request.task_name}: document {request.doc_id}, choice {request.idx} (both count from 0): its text, "
+                f"{request.args[1]!r}, has nothing to score; give every choice a text"
+            )
 
 
 def rolling(asker: Asker, request: Any) -> Work:
@@ -124,14 +142,16 @@ class Costs:
     def __init__(self) -> None:
         self._documents: dict[str, set[int]] = {}
         self._ledgers: dict[str, list[Mapping[str, Any]]] = {}
+        self._truncated: Counter[str] = Counter()
         self._made: dict[str, tuple[float, set[int]]] = {}
 
     def add(self, works: Sequence[Work], responses: Sequence[Response], *, made: frozenset[str], seconds: float) -> None:
         """Works of one task. made: the keys of those whose answers were not there yet."""
         task = works[0].task
         self._documents.setdefault(task, set()).update(*(w.documents for w in works))
-        once = {(w.documents, w.key): r["ledger"] for w, r in zip(works, responses, strict=True)}  # greedy repeats are one
-        self._ledgers.setdefault(task, []).extend(once.values())
+        once = {(w.documents, w.key): r for w, r in zip(works, responses, strict=True)}  # greedy repeats are one
+        self._ledgers.setdefault(task, []).extend(response["ledger"] for response in once.values())
+        self._truncated[task] += sum(response.get(TRUNCATED, 0) for response in once.values())
         before_s, before = self._made.setdefault(task, (0.0, set()))
         self._made[task] = before_s + seconds, before.union(*(w.documents for w in works if w.key in made))
 
@@ -148,4 +168,5 @@ class Costs:
             "flops_per_document": {"total": sum(flops.values()), **flops},
             **{f"{name}_per_document": value for name, value in means.items()},
             "seconds_per_document": seconds / len(made) if made else None,
+            TRUNCATED: self._truncated[task],
         }

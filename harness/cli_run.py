@@ -101,6 +101,7 @@ def run(
     record = run_together(spec, results, device, options_of_run, shard=shard, url=results_url(), track=track)
     if record is None:  # the first of several processes says it all
         return
+    show.tell_truncated(record.get("truncated_prompts", 0))
     if made:
         to_stderr(made.line(record))
     if as_json:

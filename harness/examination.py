@@ -146,7 +146,7 @@ def of_documents(spec: RunSpec, backbone: Backbone, documents: list[Document], s
         return [window_job(f"{index}/{w}", context, said) for w, (context, said) in enumerate(windows)]
 
     def window_job(name: str, context: list[int], said: list[int]) -> Job:
-        question = Question(name, Tokens(tuple(context)), answer_cap_tokens=len(said))
+        question = Question(name, Tokens(tuple(context)), answer_cap_tokens=len(said), window=True)
         continuation: Text = (Piece(Tokens(tuple(said)), "answer", True),)
         rows, cells = sizes(strategy.learner(), question, continuation)
         seed = derive(spec.seed, "ask", name)

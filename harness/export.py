@@ -95,7 +95,7 @@ def _difference_nats(spec: RunSpec, backbone: Backbone, folder: Path) -> float:
     for length in (6, 13, 24):
         ids = torch.randint(0, backbone.alphabet.text_end, (length,), generator=draws)
         said = (Piece(Tokens(tuple(ids[2:].tolist())), "answer", True),)
-        question = Question("export", Tokens(tuple(ids[:2].tolist())))
+        question = Question("export", Tokens(tuple(ids[:2].tolist())), window=True)
         job = Job("export", lambda q=question, s=said: spec.strategy.score(q, (s,)), oracle=lambda _: ())  # type: ignore[misc]
         ours = next(iter(Session(backbone).run([job]))).value[0].nats
         with torch.no_grad():

@@ -278,5 +278,5 @@ class _Windows:
         start = offset + int(order[within]) * self._length
         circle = self.ids[:-1]  # the text ends as it begins, so windows may run over its end: each token once, none favoured
         ids = circle.take(np.arange(start, start + self._length + 1), mode="wrap").tolist()
-        question = Question(f"window-{index}", Tokens((ids[0],)))
+        question = Question(f"window-{index}", Tokens((ids[0],)), window=True)
         return Problem(question, Key(Tokens(tuple(ids[1:])), (), False))

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from harness.backbone import Backbone
-from harness.bridged import Work, draws, rolling, saying, scoring
+from harness.bridged import TRUNCATED, Work, check_scored, draws, rolling, saying, scoring
 from harness.decoder import cells_per_token
 from harness.examination import Examination, conventions_of
 from harness.generation import going_of
@@ -31,8 +31,12 @@ GENERATE, LIKELIHOOD = "generate_until", "loglikelihood"  # kinds of request; th
 
 
 def asked_inquiries(spec: RunSpec) -> list[Inquiry]:
-    """The inquiries that a run makes, in order."""
-    return list(spec.task.inquiries(spec.infer.split, count=spec.infer.problems))
+    """The inquiries that a run makes, in order. ValueError if one of them asks for the likelihood of an empty text."""
+    asked = list(spec.task.inquiries(spec.infer.split, count=spec.infer.problems))
+    for inquiry in asked:
+        scored = [request for request in inquiry.requests if request.request_type == LIKELIHOOD]
+        check_scored(scored, [request.args[1] != "" for request in scored])
+    return asked
 
 
 def check_asked(spec: RunSpec) -> None:
@@ -143,6 +147,7 @@ class _Desk:
             "difficulty": 0,
             "weight": 0.0 if score is None else inquiry.weight,
             **joined_json(outcomes, stop=_stop(said)),
+            TRUNCATED: sum(work.truncated_prompts for work in sheet.works.values()),
             "nats": nats,
             "targets": targets,
             **({} if inquiry.size_bytes is None else {"bytes": inquiry.size_bytes}),
@@ -210,9 +215,13 @@ def _samples(asked: Sequence[Inquiry]) -> list[list[int]]:
 def _most_cells(spec: RunSpec, backbone: Backbone) -> int:
     """Cells of the longest row that a request may take: a whole context."""
     strategy, alphabet = spec.strategy, backbone.alphabet
-    question = Question("", Tokens((alphabet.prefix_id,)), backbone.context_tokens, spec.task.lines_cap_tokens)
-    given = encode([strategy.prompt(question)], alphabet).ids
-    inserted = strategy.holding(question).inserted + int((given >= alphabet.sayable_end).sum())
+    text = Tokens((alphabet.prefix_id,), "")
+    question = Question("", text, backbone.context_tokens, spec.task.lines_cap_tokens)
+    kinds = (question, replace(question, window=True))  # texts that are scored whole, and all else
+    given = [encode([strategy.prompt(one)], alphabet).ids for one in kinds]
+    inserted = max(
+        strategy.holding(one).inserted + int((ids >= alphabet.sayable_end).sum()) for one, ids in zip(kinds, given, strict=True)
+    )
     return cells_per_token(backbone.strategy) * (backbone.context_tokens + inserted)
 
 

@@ -36,7 +36,8 @@ class Job:
     referee: answers wants about the question's answers; examples: gives problems of the train split. rows, cells: how many it
     holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept). crop_tokens: of texts that
     rows start with only so many last tokens are kept; None: a text that does not fit is an error. opens: those texts begin with
-    `Alphabet.bos_ids`; False: they are cut from the middle of a text.
+    `Alphabet.bos_ids`; False: they are cut from the middle of a text. cut: what is asked has lost its beginning, because the
+    context did not hold it.
     """
 
     name: str
@@ -50,17 +51,20 @@ class Job:
     cells: int = 0
     crop_tokens: int | None = None
     opens: bool = True
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job. access: the most that it used of ACCESS."""
+    """What came of a job. access: the most that it used of ACCESS; truncated: the beginning of a text did not fit the context,
+    and was left out."""
 
     job: Job
     value: Any
     ledger: Ledger
     trace: Trace
     access: str
+    truncated: bool = False
 
     @property
     def used_key(self) -> bool:
@@ -82,6 +86,7 @@ class Live:
     told_flops: int = 0  # that its solver knows of
     since: int = 0  # the pass before which it was opened
     grown: bool = False  # it has held as many rows as it may
+    cropped: bool = False  # a text that a row started with was too long
 
     def use(self, access: str) -> None:
         """It was told something."""

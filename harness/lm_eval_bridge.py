@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from harness.arguments import check_whole
 from harness.asked_model import Asked, load
-from harness.bridged import Costs, Work, draws, rolling, saying, scoring
+from harness.bridged import TRUNCATED, Costs, Work, draws, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
 from harness.decoder import suiting_rows
 from harness.devices import check_device
@@ -33,6 +33,7 @@ from harness.responses import Response, Responses
 from harness.runs import compute_threads
 from harness.search import Search
 from harness.session import Session
+from harness.show import tell_truncated
 from harness.spec import digest
 from harness.visible import to_stderr
 
@@ -233,6 +234,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
                 made = self._make(mine, attr, bar)
                 kept = [self.responses[work.key] for work in mine]
                 self._costs.add(mine, kept, made=made, seconds=time.monotonic() - started_s)
+        tell_truncated(sum({work.key: self.responses[work.key].get(TRUNCATED, 0) for work in works}.values()))
         return [self.responses[work.key] for work in works]
 
     def _make(self, works: Sequence[Work], attr: str, bar: Any) -> frozenset[str]:

@@ -34,8 +34,8 @@ INSERTED: tuple[Special, ...] = (*THOUGHTS, SPARE)  # never sayable
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Text that is already encoded: windows of documents, cut at token borders. text: what they spell, where somebody may want
-    to put words around it."""
+    """Text that is already encoded, such as a window of a document. text: what the tokens spell, where somebody may want to put
+    words around it."""
 
     ids: tuple[int, ...]
     text: str | None = None
@@ -65,7 +65,8 @@ class Question:
 
     answer_cap_tokens, lines_cap_tokens: the most tokens that an answer (end of text included) and its worked lines can take,
     whatever the alphabet. closes: strings at which an answer ends as at end of text, and which are no part of it; cap_ends: an
-    answer that its cap cuts off is one, as far as it came (so it is where somebody else poses the question).
+    answer that its cap cuts off is one, as far as it came (so it is where somebody else poses the question). window: this is a
+    stretch of a document that is modelled as it is: it asks nothing, and no words are put around it.
     """
 
     id: str
@@ -74,11 +75,16 @@ class Question:
     lines_cap_tokens: int = 0
     closes: tuple[str, ...] = ()
     cap_ends: bool = False
+    window: bool = False
 
     @property
     def words(self) -> str:
-        """The text as people read it, where it is known."""
+        """The text as people read it; ValueError if it is of tokens and nobody has said what they spell."""
         text = self.text.text if isinstance(self.text, Tokens) else self.text
+        if text is None:
+            raise ValueError(
+                f"question {self.id!r}: its tokens have no text, so no words can be put around it; give Tokens a text"
+            )
         return text if isinstance(text, str) else ""
 
 

@@ -182,6 +182,8 @@ def _summarised(record: Record, lines: Sequence[Line]) -> Iterator[str]:
         "search": summary.search(lines),
         "access": summary.access(lines),
     }
+    if "truncated_prompts" in record:
+        again["truncated_prompts"] = summary.truncated_prompts(lines)
     recorded = {name: record[name] for name in again}
     recorded["infer"] = {key: value for key, value in record["infer"].items() if key not in UNCOUNTED}
     yield from _differences("", recorded, again)

@@ -74,16 +74,19 @@ class Asker:
     def going_on(self, name: str, context: str, how: Going, *, question: Question | None = None) -> Job:
         """A job that says what follows ``context``; its value is read by `said`. question: the task's own, if it is one of ours;
         its id, caps and checker then hold."""
-        if question is None:
-            cap = self._fitting(how.cap_tokens)
-            ids = self._context_ids(context)
-            asked = Question(name, Tokens(ids, context or None), cap, cap, how.closes, cap_ends=True)
-            crop: int | None = max(self.context_tokens - cap - self._reserve(asked), 1)
-            referee = self._referee(asked)
-        else:
-            asked, crop, referee = question, None, referee_of(self.spec.task, question)
+        if question is not None:
+            return self._saying_job(name, question, how, referee_of(self.spec.task, question))
+        cap = self._fitting(how.cap_tokens)
+        ids = self.alphabet.opened(self._ids(context)) or (self.alphabet.prefix_id,)
+        whole = Question(name, Tokens(ids, context), cap, cap, how.closes, cap_ends=True)
+        most = max(self.context_tokens - cap - self._beside(whole), 1)
+        asked, opens, cut = self._fitted(whole, most)
+        job = self._saying_job(name, asked, how, self._referee(asked))
+        return replace(job, crop_tokens=max(self.context_tokens - cap - self._reserve(asked), 1), opens=opens, cut=cut)
+
+    def _saying_job(self, name: str, asked: Question, how: Going, referee: Referee) -> Job:
         seed = derive(self.spec.seed, "ask", f"{asked.id}#{how.sample}" if how.sample else asked.id)
-        return replace(self._job(name, asked, self._solver(asked, how), referee, seed), crop_tokens=crop)
+        return self._job(name, asked, self._solver(asked, how), referee, seed)
 
     def _fitting(self, cap_tokens: int) -> int:
         """A cap that leaves room for a context; one that does not is told, and half of the context is taken."""
@@ -118,17 +121,17 @@ class Asker:
     # Likelihoods
 
     def likelihoods(self, name: str, context: str, continuations: Sequence[str]) -> tuple[list[Job], list[list[Place]]]:
-        """Jobs, and of each continuation the places of the likelihoods that it is the `total` of.
+        """Jobs, and of each continuation the places of the likelihoods that it is the `total` of; none if it has no token.
 
         Continuations share the reading of their context, and the thinking behind it, where all of them fit.
         """
         ids, pairs = self.pairs(context, continuations)
         context = context.rstrip()  # its last blanks belong to the continuations
-        most = self.context_tokens + 1 - self._beside(self._question(name, ids, context, 1))
+        most = self.context_tokens + 1 - self._beside(self._question(name, Tokens(ids, context), 1))
         asked = [at for at, said in enumerate(pairs) if said]
         if len(ids) + max(map(len, pairs), default=0) <= most:
             places = [[(0, asked.index(at))] if said else [] for at, said in enumerate(pairs)]
-            return [self._scoring(name, ids, context, [pairs[at] for at in asked])] if asked else [], places
+            return [self._scoring(name, Tokens(ids, context), [pairs[at] for at in asked])] if asked else [], places
         jobs: list[Job] = []
         places = [[] for _ in pairs]
         for at in asked:
@@ -138,56 +141,87 @@ class Asker:
         return jobs, places
 
     def _alone(self, name: str, ids: Sequence[int], context: str, said: Sequence[int], most: int) -> list[Job]:
-        """One continuation, behind as much of its context as fits, or in windows."""
-        kept = most - len(said)
-        if kept > 0:
-            return [self._scoring(name, ids[-kept:], context if kept >= len(ids) else None, [said])]
-        windows = rolling_windows(said, prefix_id=ids[-1], window_tokens=most - 1)
-        return [self._scoring(f"{name}/{at}", before, None, [part]) for at, (before, part) in enumerate(windows)]
+        """One continuation behind as much of its context as fits. One that leaves no room for its context begins behind the
+        context's last token, and goes on in windows."""
+        whole, room = Tokens(tuple(ids), context), most - len(said)
+        kept = self._ending(whole, max(room, 1))
+        if room > 0:
+            return [self._scoring(name, kept, [said], cut=kept is not whole)]
+        (_, first), *rest = rolling_windows(said, prefix_id=ids[-1], window_tokens=max(most - 1, 1))
+        windows = [self._scoring(f"{name}/{at}", Tokens(tuple(before)), [part]) for at, (before, part) in enumerate(rest, 1)]
+        return [self._scoring(f"{name}/0", kept, [first], cut=kept is not whole), *windows]
+
+    def _ending(self, whole: Tokens, tokens: int) -> Tokens:
+        """The last ``tokens`` of a context, and the longest end of its text that takes no more of them."""
+        if tokens >= len(whole.ids):
+            return whole
+        text = whole.text or ""
+        first, last = 0, len(text)
+        while first < last:
+            middle = (first + last) // 2
+            fits = len(self.alphabet.encode(text[middle:])) <= tokens
+            first, last = (first, middle) if fits else (middle + 1, last)
+        return Tokens(whole.ids[-tokens:], text[last:])
+
+    def _fitted(self, question: Question, tokens: int) -> tuple[Question, bool, bool]:
+        """A question whose text has at most so many tokens, begin of text included; whether it begins as texts do, and whether
+        its beginning was cut off."""
+        assert isinstance(question.text, Tokens)
+        text = self._ending(question.text, tokens)
+        within, opens = self._unopened(text)
+        return replace(question, text=within), opens, text is not question.text
+
+    def _unopened(self, text: Tokens) -> tuple[Tokens, bool]:
+        """A text without its begin of text, which the session puts before what the strategy puts first; and whether it has one.
+        What does not begin so is cut from the middle of a text."""
+        bos = len(self.alphabet.bos_ids)
+        opens = text.ids[:bos] == self.alphabet.bos_ids
+        return (replace(text, ids=text.ids[bos:]) if opens and len(text.ids) > bos else text), opens
 
     def pairs(self, context: str, continuations: Sequence[str]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """Token ids of a context, begin of text included, and of continuations, as lm-eval cuts them: both are encoded together,
-        the context's last blanks belong to the continuation; an empty context is `Alphabet.prefix_id`."""
+        the context's last blanks belong to the continuation; an empty context is `Alphabet.prefix_id`.
+
+        Where a continuation has no token of its own in that encoding, because a token spans the border, it is encoded alone.
+        """
         bare = context.rstrip()
         blanks = context[len(bare) :]
-        ids = tuple(self.alphabet.encode(bare).tolist()) if bare else ()
-        found = [tuple(self.alphabet.encode(bare + blanks + said).tolist())[len(ids) :] for said in continuations]
+        ids = self._ids(bare)
+        found = [self._ids(bare + blanks + said)[len(ids) :] or self._ids(blanks + said) for said in continuations]
         return self.alphabet.opened(ids) or (self.alphabet.prefix_id,), found
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.alphabet.encode(text).tolist())
 
     def rolling(self, name: str, text: str) -> list[Job]:
         """Jobs for disjoint windows of a text, each with as much context as fits."""
         ids, prefix = self.alphabet.encode(text).tolist(), self.alphabet.prefix_id
-        most = self.context_tokens - self._beside(self._question(name, (prefix,), None, 1))
+        most = self.context_tokens - self._beside(self._question(name, Tokens((prefix,)), 1))
         windows = rolling_windows(ids, prefix_id=prefix, window_tokens=max(most, 1))
-        return [self._scoring(f"{name}/{at}", before, None, [said]) for at, (before, said) in enumerate(windows)]
+        return [self._scoring(f"{name}/{at}", Tokens(tuple(before)), [said]) for at, (before, said) in enumerate(windows)]
 
-    def _scoring(self, name: str, ids: Sequence[int], text: str | None, continuations: Sequence[Sequence[int]]) -> Job:
-        """One job: think, then score. Ids that do not begin as texts do are cut from the middle of one."""
-        bos = len(self.alphabet.bos_ids)
-        opens = tuple(ids[:bos]) == self.alphabet.bos_ids
-        within = ids[bos:] if opens and len(ids) > bos else ids  # the session puts them before what the strategy puts first
-        asked = self._question(name, within, text, max(map(len, continuations), default=1))
+    def _scoring(self, name: str, context: Tokens, continuations: Sequence[Sequence[int]], *, cut: bool = False) -> Job:
+        """One job: think, then score. Tokens without a text are a window of a document."""
+        within, opens = self._unopened(context)
+        longest = max(map(len, continuations))
+        asked = self._question(name, within, longest)
         texts: tuple[Text, ...] = tuple((Piece(Tokens(tuple(said)), "answer", True),) for said in continuations)
         seed = derive(self.spec.seed, "ask", repr(asked.text))  # of the context alone: choices are told the same thoughts
         job = self._job(name, asked, lambda: self.strategy.score(asked, texts), _text_alone, seed)
-        return replace(job, rows=max(job.rows, len(texts)), opens=opens)
+        crop = None if asked.window else max(self.context_tokens + 1 - longest - self._reserve(asked), 1)
+        return replace(job, rows=max(job.rows, len(texts)), opens=opens, crop_tokens=crop, cut=cut)
 
     # What both share
 
-    def _question(self, name: str, ids: Sequence[int], text: str | None, cap_tokens: int) -> Question:
-        return Question(name, Tokens(tuple(ids), text or None), cap_tokens, self.thought_tokens)
-
-    def _context_ids(self, context: str) -> tuple[int, ...]:
-        return tuple(self.alphabet.encode(context).tolist()) or (self.alphabet.prefix_id,)
+    def _question(self, name: str, text: Tokens, cap_tokens: int) -> Question:
+        return Question(name, text, cap_tokens, self.thought_tokens, cap_ends=True, window=text.text is None)
 
     def _reserve(self, question: Question) -> int:
         """Text tokens that thinking may take, beside prompt and answer; at most half of the context."""
-        held = self.strategy.holding(question).said_tokens
-        if held is not None:
-            wanted = max(held - question.answer_cap_tokens, 0)
-        else:
-            wanted = question.lines_cap_tokens + PROMPTED_TOKENS if self.strategy.saying(question) is None else 0
-        return min(wanted, self.context_tokens // 2)
+        held, said = self.strategy.holding(question).said_tokens, self.strategy.saying(question)
+        if held is None:
+            held = question.lines_cap_tokens + PROMPTED_TOKENS + question.answer_cap_tokens if said is None else said.cap_tokens
+        return min(max(held - question.answer_cap_tokens, 0), self.context_tokens // 2)
 
     def _beside(self, question: Question) -> int:
         """Text tokens that stand beside a question and what is scored: those of thinking, and what its prompt adds."""
@@ -201,7 +235,7 @@ class Asker:
 
 
 def total(likelihoods: Sequence[Likelihood]) -> Likelihood:
-    """Of consecutive stretches of one text; of none: certain."""
+    """Of consecutive stretches of one text; an empty text, of which there are none, is certain."""
     nats, tokens = math.fsum(x.nats for x in likelihoods), sum(x.tokens for x in likelihoods)
     return Likelihood(nats, tokens, all(x.greedy for x in likelihoods))
 

@@ -110,7 +110,7 @@ class Search(Strategy):
         """A base that can be searched this way, and a grammar where one is wanted."""
         if isinstance(self.asked, Search):
             raise ValueError("strategy.base: a search cannot be the base of a search; name what it searches over")
-        said = split_saying(self.asked, Question("", "?"))  # any question of words: one of none is never prompted for
+        said = split_saying(self.asked, Question("", "?"))  # any question: windows of documents are never prompted for
         name = type(self.asked).__name__
         if said is None and (self.splits or self.grammar):
             what = "be split, which this search needs" if self.splits else "be held to a grammar"

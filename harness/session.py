@@ -139,7 +139,7 @@ class Session:
         trace = self._decoder.log.take(live.account, live.since)
         trace.notes.update(live.notes)
         ledger = self._decoder.accounts.close(live.account, bytes_per_cell=self._decoder.slots.bytes_per_cell)
-        self._finished.append(Outcome(live.job, value, ledger, trace, ACCESS[live.access]))
+        self._finished.append(Outcome(live.job, value, ledger, trace, ACCESS[live.access], live.job.cut or live.cropped))
         del self._live[live.account]
         self._decoder.log.forget(min((one.since for one in self._live.values()), default=self._decoder.log.now))
 
@@ -150,8 +150,9 @@ class Session:
         self._decoder.verifies[row] = want.verifies
         job = fiber.live.job
         text = opened(want.text, self._alphabet) if job.opens else want.text
-        text = text if job.crop_tokens is None else cropped(text, self._alphabet, job.crop_tokens)
-        return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), text))
+        kept = text if job.crop_tokens is None else cropped(text, self._alphabet, job.crop_tokens)
+        fiber.live.cropped |= kept is not text
+        return self._extend(fiber, wants.Extend(self.new_handle(fiber.live, row), kept))
 
     def _extend(self, fiber: Fiber, want: wants.Extend) -> Any:
         row = fiber.live.rows[want.row.number]

@@ -21,7 +21,7 @@ def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
     most = backbone.context_tokens - _added(spec, backbone)
     drawn = [tuple(int(i) for i in rng.integers(0, backbone.alphabet.text_end, n)) for n in (3, 5, 9, 14, 21, 6)]
     texts = [text[:most] for text in drawn]
-    questions = [Question(str(i), Tokens(t[:2])) for i, t in enumerate(texts)]
+    questions = [Question(str(i), Tokens(t[:2]), window=True) for i, t in enumerate(texts)]
 
     def jobs(cuts: int) -> list[Job]:
         return [Job(q.id, _in_cuts(spec, q, t[2:], cuts)) for q, t in zip(questions, texts, strict=True)]
@@ -34,7 +34,7 @@ def bit_stable(spec: RunSpec, backbone: Backbone) -> bool:
 
 def _added(spec: RunSpec, backbone: Backbone) -> int:
     """Text tokens that the strategy puts around a question."""
-    ids = encode([spec.strategy.prompt(Question("", Tokens((0,))))], backbone.alphabet).ids
+    ids = encode([spec.strategy.prompt(Question("", Tokens((0,)), window=True))], backbone.alphabet).ids
     return int((ids < backbone.alphabet.sayable_end).sum()) - 1
 
 

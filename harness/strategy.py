@@ -14,7 +14,21 @@ import numpy as np
 
 from harness.problem import END, Answer, Completion, Piece, Problem, Question, Special, Text, shown
 from harness.settings import setting
-from harness.wants import GREEDY, Extend, Generate, Holding, Likelihood, OutOfBudget, Row, Sampler, Saying, Score, Solver, Start
+from harness.wants import (
+    GREEDY,
+    Extend,
+    Generate,
+    Holding,
+    Likelihood,
+    OutOfBudget,
+    Room,
+    Row,
+    Sampler,
+    Saying,
+    Score,
+    Solver,
+    Start,
+)
 from harness.woven import KINDS, NOTHING, PAUSE, SPECIAL, TEXT, THOUGHT, IntArray, Sight, View, Woven, plain_weave
 
 if TYPE_CHECKING:
@@ -46,9 +60,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def think_aloud(row: Row, mark: Special, cap_tokens: int, sampler: Sampler) -> Solver[Row]:
-    """Say worked lines; leave the row behind the mark, which is given where the model did not say it."""
-    lines: Completion = yield Generate(row, cap_tokens, sampler, "thought", (mark, END))
+def think_aloud(row: Row, mark: Special, cap_tokens: int, sampler: Sampler, *, answer_tokens: int = 0) -> Solver[Row]:
+    """Say worked lines; leave the row behind the mark, which is given where the model did not say it.
+
+    answer_tokens: the row keeps room for so many tokens behind the mark, so lines end earlier where the context is nearly full.
+    """
+    room: int = yield Room(row)
+    lines: Completion = yield Generate(row, min(cap_tokens, room - answer_tokens - 1), sampler, "thought", (mark, END))
     if lines.stopped_by != mark:
         row = yield Extend(row, (Piece(mark, "thought"),))
     return row
@@ -167,7 +185,8 @@ class Strategy:
         """Think; leave a row whose next token is the answer's: behind greedy worked lines, if it says such."""
         row: Row = yield Start(self.prompt(question))
         if (mark := self.answer_mark()) is not None:
-            row = yield from think_aloud(row, mark, self.lines_cap_tokens(question), GREEDY)
+            cap, answer = self.lines_cap_tokens(question), question.answer_cap_tokens
+            row = yield from think_aloud(row, mark, cap, GREEDY, answer_tokens=answer)
         return row
 
     def start(self, question: Question) -> Solver[Row]:

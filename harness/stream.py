@@ -94,14 +94,13 @@ def opened(text: Text, alphabet: Alphabet) -> Text:
 
 
 def cropped(text: Text, alphabet: Alphabet, tokens: int) -> Text:
-    """The text's last ``tokens`` text tokens, with the inserted ones among them."""
+    """The text's last ``tokens`` text tokens, and all of the inserted ones, which take no room of the text."""
     stream = encode([text], alphabet)
     beyond = int((stream.ids < alphabet.sayable_end).sum()) - tokens
     if beyond <= 0:
         return text
-    return tuple(
-        piece for piece, place in zip(tokens_of([text], alphabet)[0], stream.places.tolist(), strict=True) if place >= beyond
-    )
+    kept = (stream.places >= beyond) | (stream.ids >= alphabet.sayable_end)
+    return tuple(piece for piece, stays in zip(tokens_of([text], alphabet)[0], kept.tolist(), strict=True) if stays)
 
 
 def tokens_of(texts: Sequence[Text], alphabet: Alphabet) -> list[Text]:

@@ -146,6 +146,11 @@ def by_difficulty(lines: Sequence[Line], *, kind: str, outputs: int, theirs: Map
     return rows
 
 
+def truncated_prompts(lines: Sequence[Line]) -> int:
+    """How many prompts the context did not hold, so that their beginning was left out. Lines of older records do not say."""
+    return sum(line.get("truncated_prompts", 0) for line in lines)
+
+
 def access(lines: Sequence[Line]) -> str:
     """The most that any problem's search was told: see `harness.jobs.ACCESS`."""
     told: str = max((x["access"] for x in lines), key=ACCESS.index)

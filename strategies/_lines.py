@@ -14,7 +14,22 @@ import numpy as np
 from harness.problem import END, SEP, THOUGHTS, Completion, Piece, Problem, Question, Text
 from harness.strategy import think_aloud
 from harness.task import Task
-from harness.wants import Extend, Fork, Gather, Generate, Likelihood, Mark, Reveal, Rewind, Row, Sampler, Score, Solver
+from harness.wants import (
+    Count,
+    Extend,
+    Fork,
+    Gather,
+    Generate,
+    Likelihood,
+    Mark,
+    Reveal,
+    Rewind,
+    Room,
+    Row,
+    Sampler,
+    Score,
+    Solver,
+)
 
 
 def joined(lines: Sequence[str]) -> str:
@@ -48,17 +63,25 @@ def taught_lines(kind: str, problem: Problem) -> Text:
 def lines_behind(kind: str, question: Question, row: Row, sampler: Sampler, cap_tokens: int) -> Solver[Row]:
     """The row behind lines and <sep>. kind: its "own", "gold", "filler" (as many as gold has), or its own "shuffled"."""
     if kind == "own":
-        return (yield from think_aloud(row, SEP, cap_tokens, sampler))
+        return (yield from think_aloud(row, SEP, cap_tokens, sampler, answer_tokens=question.answer_cap_tokens))
     if kind == "shuffled":
         start = yield Mark(row)
-        own: Completion = yield Generate(row, cap_tokens, sampler, "thought", (SEP, END))
+        most: int = (yield Room(row)) - question.answer_cap_tokens - 1
+        own: Completion = yield Generate(row, min(cap_tokens, most), sampler, "thought", (SEP, END))
         row = yield Rewind(row, start)
-        given: Text = (Piece(shuffled(own.text, question.id), "thought"),)
+        given: Text = (Piece((yield from _within(shuffled(own.text, question.id), most)), "thought"),)
     else:
         gold = joined((yield Reveal("lines")))
         given = (Piece(gold, "thought"),) if kind == "gold" else fillers(gold)
     behind: Row = yield Extend(row, (*given, Piece(SEP, "thought")))
     return behind
+
+
+def _within(text: str, tokens: int) -> Solver[str]:
+    """The beginning of a text that takes at most so many tokens."""
+    while (beyond := (yield Count(text)) - max(tokens, 0)) > 0:
+        text = text[:-beyond]
+    return text
 
 
 def mean_likelihood(each: Sequence[Likelihood]) -> Likelihood:

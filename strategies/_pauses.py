@@ -30,11 +30,6 @@ def laid(ids: Any, places: Any, place: Place) -> Woven:
     return woven if place == "shared" else dataclasses.replace(woven, position=np.full(len(ids), NOTHING))
 
 
-def is_window(*contents: object) -> bool:
-    """Whether this is a stretch of a document, which has no question that pauses could follow."""
-    return all(isinstance(content, Tokens) and content.text is None for content in contents)
-
-
 def random_pattern(tokens: int, pauses: int, rng: np.random.Generator, *, fixed: int = 1) -> NDArray[np.bool_]:
     """Where pauses stand (tokens + pauses,), all arrangements equally likely; the first ``fixed`` places hold text."""
     pattern = np.zeros(tokens + pauses, dtype=bool)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.problem import SEP, Completion, Piece, Problem, Question, shown
-from harness.wants import Count, Drop, Examples, Extend, Generate, Note, Row, Sampler, Saying, Solver, Start
+from harness.wants import Count, Drop, Examples, Extend, Generate, Note, Room, Row, Sampler, Saying, Solver, Start
 
 STORE_EXAMPLES = 64  # training examples that a cue may fetch from
 THOUGHT_CAP_TOKENS = 256  # where the task names no cap for worked lines
@@ -74,18 +74,40 @@ def _answer_cap(question: Question) -> int:
     return cap if question.cap_ends else 2 * cap + 8
 
 
-def talked(settings: Settings, question: Question, row: Row, sampler: Sampler) -> Solver[tuple[Row, list[Completion]]]:
-    """Every stage but the last one's reply: the row that is to answer, and what was said so far."""
+def talked(
+    settings: Settings, question: Question, row: Row, sampler: Sampler, *, answer_tokens: int
+) -> Solver[tuple[Row, list[Completion]]]:
+    """Every stage but the last one's reply: the row that is to answer, and what was said so far.
+
+    answer_tokens: the row keeps room for so many tokens, so thoughts end earlier where the context is nearly full.
+    """
     said: dict[str, Completion] = {}
     settings = replace(settings, style=templates()[settings.style].get("thinks_as", settings.style))
     stages = templates()[settings.style]["stages"]
     for at, stage in enumerate(stages[:-1]):
-        cap = _thought_cap(settings, question)
+        room: int = yield Room(row)
+        behind = yield from _tokens_behind(settings, at)
+        cap = min(_thought_cap(settings, question), room - behind - answer_tokens)
         said[stage["name"]] = reply = yield Generate(row, cap, sampler, "thought", until=tuple(stage["until"]))
         row = yield from _go_on(settings, at + 1, question, row, said, reply)
     if "listed" in said:
         yield Note("listed_not_held", [_not_held(said["listed"].text, question.words)])
     return row, list(said.values())
+
+
+def _tokens_behind(settings: Settings, at: int) -> Solver[int]:
+    """Tokens of the words that later stages put behind stage ``at`` on the same row."""
+    tokens = 0
+    for stage in templates()[settings.style]["stages"][at + 1 :]:
+        if stage.get("fresh"):
+            break
+        tokens += yield Count(re.sub(r"\{\w+\}", "", stage["say"].replace("{between}", _dots(settings))))
+    return tokens
+
+
+def _dots(settings: Settings) -> str:
+    """What separates steps."""
+    return " ." * settings.between
 
 
 def answered(settings: Settings, question: Question, row: Row, sampler: Sampler) -> Solver[Completion]:
@@ -94,9 +116,9 @@ def answered(settings: Settings, question: Question, row: Row, sampler: Sampler)
     if whole is not None:
         only: Completion = yield Generate(row, whole.cap_tokens, sampler, closes=whole.closes, cap_ends=whole.cap_ends)
         return only
-    row, said = yield from talked(settings, question, row, sampler)
-    until = tuple(templates()[settings.style]["stages"][-1]["until"])
     cap, closes = _answer_cap(question), question.closes
+    row, said = yield from talked(settings, question, row, sampler, answer_tokens=cap)
+    until = tuple(templates()[settings.style]["stages"][-1]["until"])
     said.append((yield Generate(row, cap, sampler, until=until, closes=closes, cap_ends=question.cap_ends)))
     pieces = [piece for completion in said for piece in (SEP, *completion.pieces)][1:]
     ids = tuple(i for completion in said for i in completion.ids)
@@ -143,7 +165,7 @@ def _filled(settings: Settings, at: int, question: Question, said: Mapping[str, 
     """A stage's words. Braces in questions and replies are text."""
     style = templates()[settings.style]
     say: str = style["stages"][at]["say"]
-    values = {"question": question.words, "between": " ." * settings.between}
+    values = {"question": question.words, "between": _dots(settings)}
     values |= {name: completion.text.strip() for name, completion in said.items()}
     if "{examples}" in say and settings.shots:
         shots: tuple[Problem, ...] = yield Examples(settings.shots)

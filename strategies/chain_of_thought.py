@@ -114,8 +114,8 @@ class ChainOfThought(Strategy):
         return super().read(completion) if self.style == "trained" else answer_of(self.style, completion)
 
     def _converses(self, question: Question) -> bool:
-        """Whether it prompts: not for bare tokens (windows, self-tests), which stand for themselves."""
-        return self.style != "trained" and bool(question.words)
+        """Whether it prompts: not for windows of documents, which ask nothing."""
+        return self.style != "trained" and not question.window
 
     def start(self, question: Question) -> Solver[Row]:
         """The question, or the first words of a prompt."""
@@ -148,7 +148,7 @@ class ChainOfThought(Strategy):
 
     def holding(self, question: Question) -> Holding:
         """Samples side by side; given lines may be fillers, which are no text."""
-        lines = 0 if self.plain else self.lines_cap_tokens(question) + 1
+        lines = 0 if self.plain or self.style != "trained" else self.lines_cap_tokens(question) + 1
         return Holding(self.samples, None if self._converses(question) else lines + question.answer_cap_tokens, lines)
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
@@ -161,7 +161,8 @@ class ChainOfThought(Strategy):
     def _thought(self, question: Question, row: Row, sampler: Sampler) -> Solver[Row]:
         """The started row behind lines, its own or given ones, and <sep>; or behind a prompt's stages."""
         if self._converses(question):
-            return (yield from talked(Settings.of(self), question, row, sampler))[0]
+            answer = question.answer_cap_tokens
+            return (yield from talked(Settings.of(self), question, row, sampler, answer_tokens=answer))[0]
         if self.plain or self.style != "trained":
             return row
         kind = self.ask_steps if self.says_lines else "filler"

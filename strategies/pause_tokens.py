@@ -19,7 +19,7 @@ from harness.strategy import Strategy, Woven, setting
 from harness.task import Task
 from harness.wants import Holding, Likelihood, Score, Solver, Start
 from strategies import _pauses
-from strategies._pauses import PAUSE_PIECE, is_window
+from strategies._pauses import PAUSE_PIECE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,7 +81,7 @@ class PauseTokens(Strategy):
     def lessons(self, problem: Problem, *, progress: float, rng: np.random.Generator) -> list[Text]:
         """Pauses between question and answer, or inserted into a window."""
         (plain,) = super().lessons(problem, progress=progress, rng=rng)
-        if not is_window(*(piece.content for piece in plain)):
+        if not problem.question.window:
             return [self._paused(plain, self.pauses)]
         return [_pauses.window_with_pauses(plain, self.inserted, rng) if self.inserted else plain]
 
@@ -89,7 +89,7 @@ class PauseTokens(Strategy):
         """The question with its pauses; a window as it is."""
         plain = super().prompt(question)
         count = self.pauses if self.ask_pauses is None else self.ask_pauses
-        return plain if is_window(question.text) else self._paused(plain, count)
+        return plain if question.window else self._paused(plain, count)
 
     def _paused(self, text: Text, count: int) -> Text:
         """``count`` pauses behind the first piece, the question, or before it."""
@@ -118,7 +118,7 @@ class PauseTokens(Strategy):
 
     def score(self, question: Question, continuations: tuple[Text, ...]) -> Solver[list[Likelihood]]:
         """As ever; in windows, with ``ask_inserted``, pauses stand in context and continuation, whose text alone is scored."""
-        if not self.ask_inserted or not is_window(question.text, *(p.content for text in continuations for p in text)):
+        if not self.ask_inserted or not question.window:
             return (yield from super().score(question, continuations))
         rng = np.random.default_rng(zlib.crc32(question.id.encode()))
         row = yield Start(self._scattered(super().prompt(question), rng, fixed=1))
@@ -128,8 +128,9 @@ class PauseTokens(Strategy):
     def holding(self, question: Question) -> Holding:
         """In windows, pauses between the tokens too."""
         held = super().holding(question)
-        if not self.ask_inserted or not isinstance(question.text, Tokens):
+        if not self.ask_inserted or not question.window:
             return held
+        assert isinstance(question.text, Tokens)
         tokens = len(question.text.ids) + question.answer_cap_tokens
         return replace(held, inserted=ceil(self.ask_inserted * tokens) + 2)
 

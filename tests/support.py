@@ -62,7 +62,7 @@ class RandomTokens(Task):
         size = make_alphabet(DIGITS).core_size
         ids = generator(seed, f"random {split}", start).integers(size, size=(count, self.length)).tolist()
         return [
-            Problem(Question(f"{start + i}", Tokens((row[0],))), Key(Tokens(tuple(row[1:])), (), False))
+            Problem(Question(f"{start + i}", Tokens((row[0],)), window=True), Key(Tokens(tuple(row[1:])), (), False))
             for i, row in enumerate(ids)
         ]
 

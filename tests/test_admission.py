@@ -138,7 +138,7 @@ def test_windows_of_documents_fit_the_least_bound(name, fields):
     for i, page in enumerate(Pages(pages=5).documents("test")):
         ids = tuple(backbone.alphabet.encode(page.text).tolist())
         question, said = (
-            Question(str(i), Tokens(ids[:5]), answer_cap_tokens=len(ids) - 5),
+            Question(str(i), Tokens(ids[:5]), answer_cap_tokens=len(ids) - 5, window=True),
             (Piece(Tokens(ids[5:]), "answer", True),),
         )
         rows, cells = sizes(how, question, said)

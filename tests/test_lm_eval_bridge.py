@@ -93,18 +93,27 @@ def test_the_chain_rule_holds_where_no_thought_stands_at_the_border(folder_of, p
 def test_the_chain_rule_holds_over_the_tokens_of_one_continuation(way):
     """Prefixes of one continuation, each token's share from its neighbours: none is above 0, and they sum to the whole."""
     lm, said_text = model(way), "144!"
-    found = [nats for nats, _ in scored(lm, *[("12*12?", said_text[:n]) for n in range(5)], together=True)]
-    assert found[0] == 0.0
-    assert all(b <= a + 1e-5 for a, b in pairwise(found))
+    found = [nats for nats, _ in scored(lm, *[("12*12?", said_text[:n]) for n in range(1, 5)], together=True)]
+    assert all(b <= a + 1e-5 for a, b in pairwise([0.0, *found]))
 
 
-def test_empty_and_blank_contexts_and_continuations(way):
+def test_empty_and_blank_contexts_and_blank_continuations(way):
     lm = model(way)
-    empty, blank, nothing, neither = scored(lm, ("", "12"), ("  ", "12"), ("12", ""), ("", ""))
-    assert nothing == neither == (0.0, True)
+    empty, blank = scored(lm, ("", "12"), ("  ", "12"))
     assert math.isfinite(empty[0]) and math.isfinite(blank[0]) and empty[0] < 0
     close([blank], scored(lm, ("", "  12")))  # a context's last blanks belong to the continuation
     close(scored(lm, ("3 ", "9")), scored(lm, ("3", " 9")))
+
+
+@pytest.mark.parametrize("context", ["12", ""])
+def test_an_empty_continuation_is_an_error_that_names_document_and_choice(folder_of, context):
+    """It would be certain whatever the model, so a random one would be right wherever an empty choice is."""
+    lm = model(folder_of("direct"))
+    requests = [asking("loglikelihood", context, text, doc_id=7) for text in ("3", "", "5")]
+    for at, request in enumerate(requests):
+        request.idx = at
+    with pytest.raises(ValueError, match=r"^made: document 7, choice 1 .*''.*nothing to score; give every choice a text$"):
+        lm.loglikelihood(requests, disable_tqdm=True)
 
 
 @pytest.mark.parametrize("length", [63, 64, 65, 3 * 64 + 7])

@@ -30,7 +30,7 @@ STANDARD, PAUSED = strategy("direct"), strategy("pause_tokens", pauses=0)
 
 def window(ids):
     """A window of a document, as the feed makes it."""
-    return Problem(Question("window-0", Tokens(tuple(ids[:1]))), Key(Tokens(tuple(ids[1:])), (), False))
+    return Problem(Question("window-0", Tokens(tuple(ids[:1])), window=True), Key(Tokens(tuple(ids[1:])), (), False))
 
 
 def lesson(how, ids, seed=0):
@@ -222,7 +222,7 @@ def test_documents_are_their_own_text_for_pretraining():
 
 
 def scored(how, backbone, ids, given=3):
-    question = Question("0/0", Tokens(tuple(ids[:given])))
+    question = Question("0/0", Tokens(tuple(ids[:given])), window=True)
     said = (Piece(Tokens(tuple(ids[given:])), "answer", True),)
     (outcome,) = ask(backbone, [Job("0/0", lambda: how.score(question, (said,)))]).values()
     return outcome

@@ -175,7 +175,7 @@ def window_question(window: Problem, at: int) -> Problem:
     assert isinstance(window.question.text, Tokens) and isinstance(window.key.answer, Tokens)
     ids = (*window.question.text.ids, *window.key.answer.ids)
     given = 2 + at % 4
-    question = Question(window.question.id, Tokens(ids[:given]), answer_cap_tokens=5 + at)
+    question = Question(window.question.id, Tokens(ids[:given]), answer_cap_tokens=5 + at, window=True)
     return dataclasses.replace(window, question=question, key=dataclasses.replace(window.key, answer=Tokens(ids[given:])))
 
 

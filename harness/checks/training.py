@@ -55,7 +55,7 @@ class RandomTokens(Task):
         rng = np.random.default_rng([seed, start, len(split)])
         drawn = np.array(self.head_ids)[rng.integers(0, len(self.head_ids), (count, RANDOM_TOKENS))].tolist()
         return [
-            Problem(Question(f"{split}-{start + i}", Tokens(tuple(ids[:1]))), Key(Tokens(tuple(ids[1:])), (), False))
+            Problem(Question(f"{split}-{start + i}", Tokens(tuple(ids[:1])), window=True), Key(Tokens(tuple(ids[1:])), (), False))
             for i, ids in enumerate(drawn)
         ]
 
