@@ -7,7 +7,6 @@ knows no architecture by name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,6 +21,7 @@ from harness import registry
 from harness.alphabet import Alphabet
 from harness.backbone import Backbone
 from harness.causal_lm import CausalBackbone, Shape
+from harness.context_bounds import bounds_of_config
 from harness.decoder import Decoder
 from harness.defaults import default
 from harness.meter import Price
@@ -35,8 +35,6 @@ OWN_METHODS = ("weave", "positions", "sight", "forward", "passes", "readout", "p
 TOLERANCE, RELATIVE_TOLERANCE = 1e-3, 1e-4  # of logits; of the largest one, where that is less
 TEST_TOKENS, TEST_CUT = 13, 5
 LOUD = 1024.0  # logits are made as large as this, so that a cap behind the head is seen
-WINDOW = re.compile(r"(^|_)(windows?(_size|_len)?|attention_chunk_size|local_attention)$")  # of a config: all is seen within it
-BY_LENGTH = ("dynamic", "longrope")  # rotary angles that are other ones in texts beyond the original length
 PRODUCTS = ("mm", "addmm")  # how linears appear to torch's counter; attention's are batched ones
 
 
@@ -125,26 +123,10 @@ def _loaded(path: str, kind: str) -> Any:
 
 def context_tokens_of(spec: ModelSpec, config: Any) -> int:
     """Text tokens that a sequence may have: what is asked for, within what the model knows and sees at once."""
-    limits = [getattr(config, "max_position_embeddings", None), *_windows(config), *_rotary_lengths(config)]
-    known = [limit for limit in (*limits, spec.context_tokens) if isinstance(limit, int) and limit > 0]
+    known = [*bounds_of_config(config).values(), *([] if spec.context_tokens is None else [spec.context_tokens])]
     if not known:
         raise ValueError("model.context_tokens: this model does not say how long its texts may be; give a number")
     return min(known)
-
-
-def _windows(config: Any) -> Iterator[int]:
-    """The config's windows of attention, by whatever name; some have one for each layer."""
-    for name, value in config.to_dict().items():
-        if WINDOW.search(name) and not isinstance(value, bool):
-            yield from value if isinstance(value, (list, tuple)) else [value]
-
-
-def _rotary_lengths(config: Any) -> Iterator[int]:
-    """The lengths of texts from which on the rotary angles of all tokens change, so that cached keys would be stale."""
-    rotary = getattr(config, "rope_parameters", None) or {}
-    for one in (rotary, *rotary.values()):  # of all layers, or by the type of a layer
-        if isinstance(one, dict) and one.get("rope_type") in BY_LENGTH and "original_max_position_embeddings" in one:
-            yield one["original_max_position_embeddings"]
 
 
 @contextmanager

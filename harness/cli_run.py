@@ -85,6 +85,7 @@ def run(
     made = _twin(twin, twin_of, results, seed, threads, trust_plugins, others=(strategy, task, given, spec_file))
     spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file, trust_plugins)
     from harness import show, show_runs
+    from harness.context_bounds import told_bounds, told_truncated
     from harness.runs import plan
     from harness.spec_text import defaulted_line
     from harness.together import run_together
@@ -93,6 +94,8 @@ def run(
         to_stderr(made.line())
     if spec_file is None and not made and rank() == 0 and (line := defaulted_line(spec, given)):
         to_stderr(line)
+    for bound in told_bounds([spec.model]) if rank() == 0 else ():
+        to_stderr(bound)
     if dry_run:
         if rank() == 0:
             show.print_plan(plan(spec), as_json=as_json)
@@ -101,7 +104,8 @@ def run(
     record = run_together(spec, results, device, options_of_run, shard=shard, url=results_url(), track=track)
     if record is None:  # the first of several processes says it all
         return
-    show.tell_truncated(record.get("truncated_prompts", 0))
+    if (truncated := told_truncated(record.get("truncated_prompts", 0))) is not None:
+        to_stderr(truncated)
     if made:
         to_stderr(made.line(record))
     if as_json:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from harness import show_compare
 from harness.compare import Compared, compare, read
 from harness.comparison_files import write_tuning
+from harness.context_bounds import told_bounds
 from harness.engines import Making
 from harness.grid import Cell, Grid, arms_of, defaulted_lines, grid_of, name_of
 from harness.long_twins import with_long
@@ -63,6 +64,8 @@ def _made(grid: Grid, how: Making, *, title: str, dry_run: bool, as_json: bool) 
     if missing:
         from harness.grid_cost import cost_of  # loads a model's library, which tables do not need
 
+        for line in told_bounds(cell.spec.model for cell in missing):
+            to_stderr(line)
         cost = cost_of(missing)
         show_compare.print_plan(show_compare.plan_json(grid, title, cost, len(present), count), as_json=as_json and dry_run)
     elif dry_run:

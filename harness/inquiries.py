@@ -40,7 +40,8 @@ def asked_inquiries(spec: RunSpec) -> list[Inquiry]:
 
 
 def check_asked(spec: RunSpec) -> None:
-    """Raise ValueError for a task whose requests give a generation argument that is not legal, before anything is taught."""
+    """Raise ValueError for a task whose requests ask for something that cannot be asked, before anything is taught: a generation
+    argument that is not legal, or the likelihood of an empty text."""
     if spec.task.kind == "requests":
         for inquiry in asked_inquiries(spec):
             for request in (one for one in inquiry.requests if one.request_type == GENERATE):

@@ -24,6 +24,7 @@ from harness.arguments import check_whole
 from harness.asked_model import Asked, load
 from harness.bridged import TRUNCATED, Costs, Work, draws, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
+from harness.context_bounds import told_bounds, told_truncated
 from harness.decoder import suiting_rows
 from harness.devices import check_device
 from harness.generation import going_of
@@ -33,7 +34,6 @@ from harness.responses import Response, Responses
 from harness.runs import compute_threads
 from harness.search import Search
 from harness.session import Session
-from harness.show import tell_truncated
 from harness.spec import digest
 from harness.visible import to_stderr
 
@@ -96,6 +96,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         if self.asked.defaulted:
             to_stderr(self.asked.defaulted)
         ours = self.asked.results
+        for line in told_bounds([self.asked.spec.model]):
+            to_stderr(line)
         self._pretrained, self._threads = str(pretrained), threads or (self.asked.spec.threads if ours else None)
         self._rows = _rows(batch_size, max_batch_size, suiting=suiting_rows(self.asked.backbone))
         self._asker = Asker(self.asked.spec, self.asked.backbone, thought_tokens=self.asked.thought_tokens)
@@ -234,7 +236,9 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
                 made = self._make(mine, attr, bar)
                 kept = [self.responses[work.key] for work in mine]
                 self._costs.add(mine, kept, made=made, seconds=time.monotonic() - started_s)
-        tell_truncated(sum({work.key: self.responses[work.key].get(TRUNCATED, 0) for work in works}.values()))
+        truncated = {(work.documents, work.key): self.responses[work.key].get(TRUNCATED, 0) for work in works}
+        if (line := told_truncated(sum(truncated.values()))) is not None:
+            to_stderr(line)
         return [self.responses[work.key] for work in works]
 
     def _make(self, works: Sequence[Work], attr: str, bar: Any) -> frozenset[str]:

@@ -175,7 +175,7 @@ def _lines(folder: Path, name: str) -> list[Line]:
 def _summarised(record: Record, lines: Sequence[Line]) -> Iterator[str]:
     """Where run.json is not what its lines come to."""
     kind, outputs, theirs = summary.kind_of(lines[0]), record["model"]["outputs"], record["metrics"]
-    again = {
+    again: Line = {
         "metrics": summary.metrics(lines, kind=kind, outputs=outputs, theirs=theirs),
         "by_difficulty": summary.by_difficulty(lines, kind=kind, outputs=outputs, theirs=theirs),
         "infer": summary.infer(lines),

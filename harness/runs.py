@@ -72,7 +72,6 @@ def run(
         ranks.begin()
         storage.sweep(folder)
         ranks.mirror(results, folder)
-        _check_asked(spec)
         for name in ("run.json", *((LINES, TRACES) if again else ())):
             storage.remove(folder / name)
         check_before_training(spec)
@@ -97,12 +96,6 @@ def run(
         write_attention(backbone, records.read_lines(folder, TRACES), folder / ATTENTION)
         timing = {"evaluate_s": time.monotonic() - started_s, "bit_stable": stable, "ranks": ranks.count, **machine(device)}
         return _record(spec, backbone, learner, value, folder, results, timing)
-
-
-def _check_asked(spec: RunSpec) -> None:
-    """ValueError, before anything is trained, if somebody else's benchmark asks what cannot be asked."""
-    if spec.task.kind == "requests":
-        asked_inquiries(spec)
 
 
 def _record(
@@ -197,7 +190,7 @@ def plan(spec: RunSpec) -> Plan:
     """Estimate a run by its first batch, without training (`--dry-run`)."""
     check_teachable(spec)
     check_untaught(spec)
-    _check_asked(spec)
+    check_asked(spec)
     earlier = spec.pretrained()
     before = None if earlier is None else plan(earlier)
     with compute_threads(spec.threads):

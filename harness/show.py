@@ -16,17 +16,6 @@ from harness.spec import RunSpec
 from harness.visible import count_on_stderr, say, say_json, to_stderr
 
 
-def tell_truncated(prompts: int) -> None:
-    """A line where the context did not hold all prompts."""
-    if prompts:
-        what = (
-            "1 prompt was longer than its context, and lost its"
-            if prompts == 1
-            else (f"{prompts:,} prompts were longer than their context, and lost their")
-        )
-        to_stderr(f"{what} beginning (truncated_prompts); a model with a longer context, or fewer examples, keeps all of it")
-
-
 class Bars:
     """A reporter that draws progress bars on stderr: loss, FLOPs spent of the budget, time left."""
 

@@ -15,7 +15,8 @@ from support import sharpen
 from harness import registry
 from harness.alphabet import make_alphabet
 from harness.backbone import Backbone
-from harness.bridged import Costs, Work, going_of, rolling, saying, scoring
+from harness.bridged import Costs, Work, rolling, saying, scoring
+from harness.generation import going_of
 from harness.inquiries import _most_cells
 from harness.jobs import Outcome
 from harness.lines import trace_json
@@ -97,7 +98,7 @@ def answered(asker: Asker, backbone: Backbone, work: Work) -> list[Outcome]:
 def works(asker: Asker, text: str) -> dict[str, Work]:
     """A work of each kind of request."""
     choices = [asking("loglikelihood", text, said) for said in ("12", " yes")]
-    how = going_of({"until": ["@"], "max_gen_toks": 6})
+    how = going_of({"until": ["@"]}, cap_tokens=6)
     return {
         "loglikelihood": scoring(asker, choices),
         "loglikelihood_rolling": rolling(asker, asking("loglikelihood_rolling", text)),
