@@ -109,8 +109,8 @@ def run(
     if made:
         to_stderr(made.line(record))
     if as_json:
-        if line := show_runs.floor_line(record):
-            to_stderr(line)
+        if floor := show_runs.floor_line(record):
+            to_stderr(floor)
         say_json(record)
     else:
         show_runs.print_runs(record, spec, results, options=repeated_options())

@@ -22,7 +22,7 @@ TEXT = "The Answer: the Answers"
 TASK = """
 task: choices
 dataset_path: json
-dataset_kwargs: {data_files: {test: %(folder)s/test.jsonl, train: %(folder)s/test.jsonl}}
+dataset_kwargs: {data_files: {test: %(folder)s/test.jsonl, train: %(folder)s/train.jsonl}}
 test_split: test
 training_split: train
 output_type: multiple_choice
@@ -95,6 +95,8 @@ def test_choices_of_one_document_are_each_encoded_by_their_own_need(merging: str
 def spec_of(folder: Path, path: str | None, rows: list[dict[str, Any]], **more: Any) -> RunSpec:
     """A run on our task from the file."""
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    taught = [{"context": f"z{n} ", "choices": ["b", "c"]} for n in range(60)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in taught), encoding="utf-8")
     (folder / "choices.yaml").write_text(TASK % {"folder": folder}, encoding="utf-8")
     model = {"model.path": path} if path else {"model.layers": 1, "model.width": 16, "model.heads": 2, "model.context_tokens": 64}
     settings = {**model, "train.flops": 0, **more}
