@@ -128,18 +128,24 @@ def _differences(made: _Examination, at: int, line: Line) -> Iterator[str]:
 
 
 def _candidate_differences(made: _Examination, at: int, line: Line) -> Iterator[str]:
-    """Where the candidates of a search have other grades, or other forms for votes, than the task gives them."""
+    """Where the candidates of a search have other grades than the task gives, or vote together otherwise."""
     candidates = line["candidates"]
-    answers = candidates["answers"]
-    again: dict[str, dict[str, Any]] = {
-        "scores": {node: made.grade(at, answer) for node, answer in answers.items()},
-        "votes": {node: made.vote(answer) for node, answer in answers.items() if answer is not None},
-    }
-    for name, values in again.items():
-        if candidates[name] != values:
-            wrong = sorted(node for node in values | candidates[name] if values.get(node) != candidates[name].get(node))
-            node = wrong[0]
-            yield (
-                f"problem {line['id']!r}: candidates.{name}: its line has {candidates[name].get(node)!r} for node {node}, its "
-                f"task gives {values.get(node)!r} ({len(wrong):,} nodes differ)"
-            )
+    answers, recorded = candidates["answers"], candidates["scores"]
+    scores = {node: made.grade(at, answer) for node, answer in answers.items()}
+    if recorded != scores:
+        wrong = sorted(node for node in scores | recorded if scores.get(node) != recorded.get(node))
+        yield (
+            f"problem {line['id']!r}: candidates.scores: its line has {recorded.get(wrong[0])!r} for node {wrong[0]}, its task "
+            f"gives {scores.get(wrong[0])!r} ({len(wrong):,} nodes differ)"
+        )
+    votes = {node: made.vote(answer) for node, answer in answers.items() if answer is not None}
+    if candidates["votes"] != votes and _groups(candidates["votes"]) != _groups(votes):
+        yield f"problem {line['id']!r}: candidates.votes: its line counts other answers together than its task does"
+
+
+def _groups(votes: Mapping[str, str]) -> set[frozenset[str]]:
+    """The nodes that vote together: forms count by being equal alone, and a task may come to write them otherwise."""
+    groups: dict[str, set[str]] = {}
+    for node, form in votes.items():
+        groups.setdefault(form, set()).add(node)
+    return {frozenset(nodes) for nodes in groups.values()}

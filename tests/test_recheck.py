@@ -152,9 +152,7 @@ FORGERIES: dict[str, tuple[str, Change, str]] = {
     "a candidate's score": (
         "votes", lambda some: some[0]["candidates"]["scores"].update({one_of(some): 0.5}), "candidates.scores: its line has 0.5",
     ),
-    "a candidate's vote": (
-        "votes", lambda some: some[0]["candidates"]["votes"].update({one_of(some): "x"}), "candidates.votes: its line has 'x'",
-    ),
+    "answers that vote together": ("votes", lambda some: [one_vote(line) for line in some], "candidates.votes: its line counts"),
     "lines of another kind": ("plain", lambda some: [line.update(bytes=4) for line in some], "is not of the kind questions"),
     "an answer that is none": ("plain", lambda some: some[0].update(answer=[1]), "its line cannot be graded: TypeError"),
 }  # fmt: skip
@@ -163,6 +161,21 @@ FORGERIES: dict[str, tuple[str, Change, str]] = {
 def one_of(some: list[Any]) -> str:
     """The first candidate of the first problem."""
     return str(next(iter(some[0]["candidates"]["answers"])))
+
+
+def one_vote(line: Any) -> None:
+    """Every answer counts for one form."""
+    line["candidates"]["votes"] = dict.fromkeys(line["candidates"]["votes"], "x")
+
+
+def test_forms_of_votes_count_by_being_equal_alone(results: Path, tmp_path: Path) -> None:
+    """A task may come to write a form otherwise: the same answers still vote together."""
+
+    def rewritten(some: list[Any]) -> None:
+        for line in some:
+            line["candidates"]["votes"] = {node: f"<{form}>" for node, form in line["candidates"]["votes"].items()}
+
+    assert recheck(edited(results, tmp_path, "votes", rewritten)).problems == ()
 
 
 @pytest.mark.parametrize("name", FORGERIES)
