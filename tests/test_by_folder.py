@@ -37,7 +37,7 @@ def commands(run_name: str, free: Path) -> list[list[str]]:
     return [["ask", run_name, "1+2="], ["verify", run_name], ["export", run_name, str(free)]]
 
 
-@pytest.mark.parametrize("given", ["folder", "file", "relative", "within", "link to it", "link to results"])
+@pytest.mark.parametrize("given", ["folder", "file", "relative", "within", "link to it", "link to results", "linked runs"])
 def test_weights_are_found(given: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --results, and nothing is made where the command is started."""
     folder = records.run_folder(made, spec_of())
@@ -45,6 +45,11 @@ def test_weights_are_found(given: str, made: Path, tmp_path: Path, monkeypatch: 
     if given in ("relative", "link to results"):
         (tmp_path / "linked").symlink_to(made)
         name = str(records.run_folder(Path("..") / "linked", spec_of()))
+    elif given == "linked runs":  # the runs lie on another disk, say, and the weights beside the link
+        shutil.copytree(made / "runs", tmp_path / "archive")
+        shutil.copytree(made / "weights", tmp_path / "mine" / "weights")
+        (tmp_path / "mine" / "runs").symlink_to(tmp_path / "archive")
+        name = str(records.run_folder(tmp_path / "mine", spec_of()))
     elif given == "link to it":
         (tmp_path / "run").symlink_to(folder)
         name = str(tmp_path / "run")

@@ -98,6 +98,16 @@ def test_a_new_search_is_refused_while_another_trainings_run_is_there(results: P
     assert kept.exists()
 
 
+def test_runs_can_be_made_anew_one_by_one(results: Path) -> None:
+    """--again is let through while runs of another training are still there: making each of them anew is the cure."""
+    model = {"weights_sha256": "f" * 64}
+    reseal(records.run_folder(results, spec_of()), lambda record: record | {"model": record["model"] | model})
+    assert run(search_of(2), results=results, again=True)["complete"]
+    assert len(check_records(results).mixed) == 1
+    run(spec_of(), results=results, again=True)
+    assert check_records(results).sound
+
+
 def test_a_search_trained_here_beside_merged_records_alone(machines: Path, tmp_path: Path) -> None:
     """No weights came with them: what is trained here is another training, and is refused after it is there."""
     merge(machines / "b", results=tmp_path)

@@ -190,6 +190,20 @@ def test_a_run_is_shown_beside_those_of_others(place: Path, capsys: pytest.Captu
     assert "their_module:Mine" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
+def test_a_comparison_over_records_of_others(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It reads its own runs alone; its tables can be checked beside theirs."""
+    results = shutil.copytree(place / "results", tmp_path / "results")
+    own = {"train.flops": "--train-flops", "infer.problems": "--problems"}
+    settings = [
+        word for key, value in TINY.items() for word in ((own[key], str(value)) if key in own else ("--set", f"{key}={value}"))
+    ]
+    words = ["compare", "--task", "arithmetic", "--strategies", "direct", "--no-family", "--seeds", "0", *settings]
+    assert main([*words, "--validation", "8", "--workers", "1", "--results", str(results)]) == 0
+    assert main(["report", "--check", "--results", str(results)]) == 0
+    assert ": 0 differ" in capsys.readouterr().out and not ran(place)
+
+
 def test_load_runs_needs_no_code(place: Path) -> None:
     """But for a setting that records leave out at its default: it is missing for those who do not trust them, by name."""
     with pytest.warns(UserWarning, match="left out: settings of") as told:
@@ -222,6 +236,16 @@ def test_settings_that_run_code_are_not_taken_from_records(task: dict[str, Any],
     check_block(block)
     with pytest.raises(registry.Untrusted, match="--trust-plugins"):
         check_block(Block(**{**as_fields(block), "settings": {f"task.{name}": value for name, value in task.items()}}))
+
+
+@pytest.mark.parametrize("kind", ["strategy", "task"])
+def test_the_phase_before_is_not_trusted_either(kind: str, place: Path) -> None:
+    spec = make_spec(strategy="direct", task="arithmetic", settings=TINY | {"pretraining.task": "arithmetic"}).to_json()
+    assert from_json(spec).pretraining is not None
+    theirs = spec["pretraining"] | {kind: spec["pretraining"][kind] | {"name": str(place / f"{kind}.py")}}
+    with pytest.raises(registry.Untrusted, match=f"{kind}.py"):
+        from_json(spec | {"pretraining": theirs})
+    assert not ran(place)
 
 
 def as_fields(block: Block) -> dict[str, Any]:
