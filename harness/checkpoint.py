@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import storage
+from harness import shapes, storage
 from harness.backbone import Backbone
 from harness.target import Spent
 from harness.weights import load_state, pack, read_packed, state_of, whole
@@ -59,7 +59,11 @@ class Checkpoint:
             storage.remove(self.log)
             return Spent(), {}
         tensors, facts = read_packed(self._path)
-        if facts.get("owner") != self._owner or not {"spent", "log_bytes"} <= set(facts):
+        try:
+            shapes.check(facts, shapes.Checkpoint)
+        except ValueError as error:
+            raise ValueError(f"{self._path} is damaged or not ours ({error}); delete it and run again") from None
+        if facts["owner"] != self._owner:
             raise ValueError(f"{self._path} is the checkpoint of another run; delete it and run again")
         load_state(backbone, _below("weights/", tensors))
         logged = self.log.stat().st_size if self.log.exists() else 0

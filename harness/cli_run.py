@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +125,7 @@ def _spec(
     trust_plugins: bool,
 ) -> Any:
     """The spec from a file or from options. trust_plugins: whether code to which only the file points may be run."""
+    from harness.reading import read_json
     from harness.spec import from_json, make_spec
 
     if spec_file is None:
@@ -135,13 +135,18 @@ def _spec(
     if strategy or task or given:
         raise ValueError("--spec: holds every setting itself; only --seed and --threads may be given beside it")
     try:
-        content = json.loads(spec_file.read_bytes())
+        content = read_json(spec_file)
         content = content.get("spec", content)
         content |= {k: v for k, v in {"seed": seed, "threads": threads}.items() if v is not None}
-        return from_json(content, trust_plugins=trust_plugins)
     except OSError as error:
         raise ValueError(f"--spec: cannot read {spec_file}: {error.strerror}") from None
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except ValueError as error:
+        raise ValueError(f"--spec: {error}") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
+    try:
+        return from_json(content, trust_plugins=trust_plugins)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"--spec: {spec_file} is no spec or run.json ({type(error).__name__}: {error})") from None
 
 

@@ -6,17 +6,19 @@ is written before its problem's line. Knows the session; what is asked is in `ha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness import jsonl, storage
+import msgspec
+
+from harness import jsonl, records, shapes, storage
 from harness.backbone import Backbone
 from harness.examination import Examination, asked_problems, of_documents, of_questions, sizes_of
 from harness.inquiries import of_requests
 from harness.lines import Line, trace_line, written
 from harness.ranks import ALONE, Ranks
+from harness.reading import check_readable
 from harness.session import Job, Outcome, Session
 from harness.spec import RunSpec
 
@@ -42,7 +44,7 @@ def evaluate(
     ranks: the processes that share the problems; each has all lines in the end.
     """
     examination = _examination(spec, backbone, bounded=max_kv_bytes is not None)
-    done = _kept(folder, examination, spec.infer.traces)
+    done = _kept(folder, examination, spec.infer.traces, shapes.LINES[spec.task.kind])
     session = Session(backbone, rows=rows, reference_layers=spec.model.reference_layers, max_kv_bytes=max_kv_bytes)
     if max_kv_bytes is not None:
         session.check_sizes(
@@ -129,27 +131,28 @@ def _made(examination: Examination, index: int, parts: Mapping[int, Outcome]) ->
     return examination.line(index, outcomes), outcomes
 
 
-def _kept(folder: Path, examination: Examination, traces: int) -> int:
-    """How many problems are done; what the files hold beyond them, a torn tail say, is cut off."""
-    kept = {name: _whole_lines(folder / name, examination.ids) for name in (LINES, TRACES)}
+def _kept(folder: Path, examination: Examination, traces: int, shape: type[shapes.Line]) -> int:
+    """How many problems are done; what the files hold beyond them, a torn or spoilt line and those behind it, is cut off."""
+    kept = {name: _whole_lines(folder / name, examination.ids, kind) for name, kind in ((LINES, shape), (TRACES, shapes.Trace))}
     done = len(kept[LINES]) - 1
-    if len(kept[TRACES]) - 1 < min(done, traces):  # a file was taken away
-        done = 0
+    if len(kept[TRACES]) - 1 < min(done, traces):  # traces stand in the problems' order: those behind a gap are asked again
+        done = len(kept[TRACES]) - 1
     for name, count in ((LINES, done), (TRACES, min(done, traces))):
         if (folder / name).exists() and (folder / name).stat().st_size != kept[name][count]:
             storage.truncate(folder / name, kept[name][count])
     return done
 
 
-def _whole_lines(path: Path, ids: Sequence[str]) -> list[int]:
-    """Where the first 0, 1, 2, .. whole lines of these problems end."""
-    ends = [0]
+def _whole_lines(path: Path, ids: Sequence[str], shape: type[shapes.Line] | type[shapes.Trace]) -> list[int]:
+    """Where the first 0, 1, 2, .. whole lines of these problems end. ValueError for a file that cannot be read."""
+    check_readable(path)
+    ends, decoder = [0], msgspec.json.Decoder(shape)
     for raw, name in zip(jsonl.whole_lines_of(path), ids, strict=False):
         try:
-            line = json.loads(raw)
+            line = records.shaped(raw, decoder, str(path))
         except ValueError:
             break
-        if line.get("id") != name:
+        if line.id != name:
             break
         ends.append(ends[-1] + len(raw) + 1)
     return ends

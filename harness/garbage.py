@@ -9,7 +9,6 @@ files once more at its end. Knows names and locks; of a record only what it refe
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from harness import records, storage
 from harness.locks import Busy, alone
+from harness.reading import read_json
 from harness.records import RUN, Record
 
 SETTLED_S = 60.0  # a folder changed since then may belong to a process that has not taken its lock yet
@@ -127,7 +127,7 @@ def _temporary(results: Path) -> Iterator[Waste]:
 def _half_made(results: Path) -> Iterator[Waste]:
     """Folders of runs without run.json."""
     for folder in _folders(results, "runs/*/*/*"):
-        if not (folder / RUN).exists() and _settled(folder):
+        if not records.is_there(folder / RUN) and _settled(folder):
             yield _waste(HALF_MADE, folder, f"run-{folder.name}")
 
 
@@ -171,10 +171,12 @@ def _references(results: Path) -> tuple[dict[str, list[Record]], list[str]]:
     unclear = []
     for folder in records.run_folders(results):
         try:
-            record = json.loads((folder / RUN).read_bytes())
+            record = read_json(folder / RUN)
             for name in _referred(record):
                 needed.setdefault(name, []).append(record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
+            unclear.append(str(error))
+        except (OSError, LookupError, TypeError, AttributeError) as error:
             unclear.append(f"{folder / RUN}: {type(error).__name__}: {error}")
     return needed, unclear
 
@@ -192,10 +194,9 @@ def _unmakeable(references: list[Record], trust_plugins: bool) -> str:
     """Why none of these runs' commands would make the weights again; empty if one would."""
     reason = ""
     for record in references:
-        path = record["spec"]["model"]["path"]
         try:
-            records.spec_of(record, trust_plugins=trust_plugins)
-        except (ValueError, KeyError, TypeError) as error:
+            path = records.spec_of(record, trust_plugins=trust_plugins).model.path
+        except (ValueError, LookupError, TypeError) as error:
             reason = f"its run cannot be made again: {error}"
             continue
         if path is None or Path(path).exists():
@@ -214,6 +215,8 @@ def _held(results: Path, lock: str | None) -> bool:
         probe.acquire()
     except Timeout:
         return True
+    except OSError:  # no file that anybody could hold: a folder, or one that belongs to somebody else
+        return True
     probe.release()
     return False
 
@@ -229,7 +232,7 @@ def _remove(waste: Waste, results: Path) -> bool:
         return False
     try:
         with contextlib.nullcontext() if waste.lock is None else alone(results, waste.lock, wait=False):
-            if waste.what == HALF_MADE and (waste.path / RUN).exists():
+            if waste.what == HALF_MADE and records.is_there(waste.path / RUN):
                 return False
             for path in waste.files:
                 storage.remove(path)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from harness import records, registry, storage
+from harness import records, registry, shapes, storage
 from harness.alphabet import KEPT, Alphabet, make_alphabet
 from harness.backbone import Backbone
 from harness.devices import check_device
@@ -102,6 +102,7 @@ def _learned(
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
     if complete:
         learner = records.read_record(folder, name="learner.json")
+        records.check_shape(learner, shapes.Learner, folder / "learner.json")
         if (learner.get("learner"), learner.get("seed")) != (spec.learner_fingerprint(), spec.seed):
             path = folder / "learner.json"
             raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")

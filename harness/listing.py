@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness import records, registry, trainings
+from harness import records, registry, shapes, trainings
 from harness.records import RUN, Record
 from harness.screen import console
 from harness.visible import say_json, to_stderr
@@ -53,11 +53,13 @@ def runs(results: Path, *, task: str | None = None) -> tuple[list[Row], list[str
     rows, left_out = [], []
     for folder in folders:
         try:
-            rows.append(_row(records.read_record(folder, hashed=False), folder, results))
+            record = records.check_run(records.read_record(folder, hashed=False), folder / RUN)
+            records.check_shape(record, shapes.Listed, folder / RUN)
+            rows.append(_row(record, folder, results))
         except ValueError as error:
             left_out.append(str(error))
-        except (KeyError, TypeError, AttributeError, StopIteration) as error:
-            left_out.append(f"{folder / RUN} is no record of a run ({type(error).__name__}: {error}); move it away")
+        except StopIteration:
+            left_out.append(f"{folder / RUN} has no metrics; move it away")
     return sorted(rows, key=lambda r: (r.task, r.strategy, sorted(r.settings.items()), r.train_flops, r.split, r.seed)), left_out
 
 
@@ -69,7 +71,7 @@ def _row(record: Record, folder: Path, results: Path) -> Row:
     return Row(
         task=registry.title("task", spec["task"]),
         strategy=spec["strategy"]["name"],
-        settings=dict(_settings(record["command"])),
+        settings=dict(_settings(record["command"], folder)),
         train_flops=record["train"]["spent_flops"],
         seed=record["seed"],
         split=spec["infer"]["split"],
@@ -83,9 +85,12 @@ def _row(record: Record, folder: Path, results: Path) -> Row:
     )
 
 
-def _settings(command: str) -> Iterator[tuple[str, str]]:
+def _settings(command: str, folder: Path) -> Iterator[tuple[str, str]]:
     """The settings in a run's canonical command, which are those that differ from the defaults."""
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"{folder / RUN} has a command that is none ({error}); move it away") from None
     for option, word in itertools.pairwise(words):
         key, _, value = word.partition("=")
         if option == "--set" and key not in OWN_COLUMN:

@@ -107,6 +107,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self._path = self._results / "responses" / f"{self._key}.jsonl" if responses else None
         with self._alone():  # opening mends a torn line, which another process may be writing
             self.responses = Responses(self._path, facts=self._facts)
+        if self.responses.damaged:
+            to_stderr(f"left out: {self.responses.damaged:,} damaged lines of {self._path}: those requests are asked again")
         self.tokenizer = None if ours else tokenizer_of(self._pretrained)
 
     # Facts that lm-eval asks for

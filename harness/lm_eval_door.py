@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import jsonl, storage
+from harness.reading import read_json
 from harness.refusal import is_refusal
 from harness.responses import Response, arguments_key, by_arguments
+from harness.visible import to_stderr
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
 
@@ -87,7 +89,10 @@ def add_traces(paths: Sequence[Path]) -> None:
         file = _responses_beside(path)
         if file is not None:
             kept = known[file] if file in known else known.setdefault(file, by_arguments(file))
-            _add_traces(path, kept)
+            try:
+                _add_traces(path, kept)
+            except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+                to_stderr(f"left out: {path} has no samples as lm-eval writes them ({error}); it stays as it is")
 
 
 def _add_traces(path: Path, kept: Mapping[str, list[Response]]) -> None:
@@ -108,7 +113,10 @@ def _responses_beside(path: Path) -> Path | None:
     """The file of kept responses of the evaluation that a file of samples belongs to."""
     stamp = path.stem.rpartition("_")[2]
     for results in path.parent.glob(f"*{stamp}.json"):
-        kept = json.loads(results.read_bytes()).get("config", {}).get("responses")
-        if kept is not None and Path(kept).is_file():
+        try:
+            kept = read_json(results)["config"]["responses"]
+        except (OSError, ValueError, LookupError, TypeError):  # results of another model, or no results
+            continue
+        if isinstance(kept, str) and Path(kept).is_file():
             return Path(kept)
     return None

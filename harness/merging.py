@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from harness import records, storage
 from harness.locks import Busy, alone
 from harness.packs import OF_ONE_SEED, unpacked
+from harness.reading import check_readable, read_bytes, read_json
 from harness.records import RUN, Record, place_of
 from harness.refusal import is_refusal
 
@@ -93,10 +93,10 @@ def _merge_run(run: str, folder: Path, results: Path) -> Outcome:
         return "present"
     if (place := place_of(_whole(folder))) != run:
         raise ValueError(f"{folder} holds the record of {place}; move it there")
-    if (results / run / RUN).exists():
+    if records.is_there(results / run / RUN):
         return "conflict"
     with alone(results, f"run-{folder.name}", wait=False):
-        if (results / run / RUN).exists():  # made since
+        if records.is_there(results / run / RUN):  # made since
             return "present" if _same(folder / RUN, results / run / RUN) else "conflict"
         _copy(folder, results / run)
     return "merged"
@@ -104,21 +104,18 @@ def _merge_run(run: str, folder: Path, results: Path) -> Outcome:
 
 def _whole(folder: Path) -> Record:
     """A record that is sound and speaks of its own files alone: what others wrote is not followed elsewhere."""
-    try:
-        foreign = sorted(json.loads((folder / RUN).read_bytes())["files"].keys() - set(FILES))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        foreign = []  # what is wrong is told below
+    record = records.read_run(folder)
+    foreign = sorted(record["files"].keys() - set(FILES))
     if foreign:
         raise ValueError(f"{folder / RUN} names a file that is not a run's ({foreign[0]}); leave this record out")
-    try:
-        return records.read_run(folder)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / RUN} is not a record of a run ({type(error).__name__}: {error}); leave it out") from None
+    for name in FILES:
+        check_readable(folder / name)
+    return record
 
 
 def _same(one: Path, other: Path) -> bool:
     """Whether both files are there and hold the same bytes."""
-    return one.exists() and other.exists() and one.read_bytes() == other.read_bytes()
+    return one.is_file() and other.is_file() and read_bytes(one) == read_bytes(other)
 
 
 def _copy(folder: Path, target: Path) -> None:
@@ -135,9 +132,9 @@ def _copy(folder: Path, target: Path) -> None:
 def _conflict(folder: Path, kept: Path) -> str:
     """In what two records of one run differ, for people."""
     try:
-        theirs, ours = (json.loads((where / RUN).read_bytes()) for where in (folder, kept))
+        theirs, ours = (read_json(where / RUN) for where in (folder, kept))
         keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key) and key != "digest")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return f" (the record in {kept} cannot be read; it is kept)"
     return f" (another record is there, and kept; they differ in {', '.join(keys) or 'nothing but how they are written'})"
 
@@ -149,7 +146,7 @@ def audit(
 
     trust_plugins: whether code to which only their records point may be run.
     """
-    digests = {run: json.loads((results / run / RUN).read_bytes())["digest"] for run in merged.merged}
+    digests = {run: read_json(results / run / RUN)["digest"] for run in merged.merged}
     for run in sorted(digests, key=lambda one: hashlib.sha256(f"audit {digests[one]}".encode()).digest())[:count]:
         with tempfile.TemporaryDirectory() as scratch:
             yield _audited(run, results, Path(scratch), reporter, trust_plugins)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import records, storage
+from harness.reading import check_plain, check_readable
 from harness.records import RUN_PATH, place_of
 
 SUFFIX = ".tar.xz"
@@ -31,7 +32,14 @@ FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 26}]  # as f
 LARGEST_BYTES = 1 << 30  # of a file: far above any record
 CHUNK_BYTES = 1 << 20
 
+# What the libraries raise for damaged archives: a member's header may hold any bytes where they expect numbers and names.
+DAMAGE = (EOFError, lzma.LZMAError, tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError, LookupError)
+
 Told = Callable[[str], None]
+
+
+class Odd(ValueError):
+    """A pack holds what `pack` never writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ def _entries(results: Path, task: str | None) -> tuple[list[_Entry], list[str]]:
             record = records.read_run(folder)
             if path != place_of(record):
                 raise ValueError(f"{folder} holds the record of {place_of(record)}; move it there")
+            for name in KEPT + OF_ONE_SEED:
+                check_readable(folder / name)
         except ValueError as error:
             left_out.append(str(error))
             continue
@@ -140,7 +150,7 @@ def read_pack(source: Path) -> tuple[dict[str, records.Record], list[str]]:
     with _sound(source), contextlib.closing(_files(source)) as files:
         for run, group in itertools.groupby(files, key=lambda one: one[0]):
             if run in seen:
-                raise ValueError(f"{source} holds {run} twice: it was not made by `pack`")
+                raise Odd(f"{source} holds {run} twice: it was not made by `pack`")
             seen.add(run)
             try:
                 found[run] = _record_among(group, source / run)
@@ -174,7 +184,7 @@ def _check(source: Path) -> None:
     with contextlib.closing(_files(source)) as files:
         for run, name, _ in files:
             if (run in seen and run != last) or name in seen.setdefault(run, set()):
-                raise ValueError(f"{source} holds {run}/{name} twice or apart from its run: it was not made by `pack`")
+                raise Odd(f"{source} holds {run}/{name} twice or apart from its run: it was not made by `pack`")
             seen[run].add(name)
             last = run
     if not seen:
@@ -183,7 +193,7 @@ def _check(source: Path) -> None:
 
 def _files(source: Path) -> Generator[tuple[str, str, IO[bytes]], None, None]:
     """A pack's files in order: run, name, and the content, to be read before the next one is asked for."""
-    with _sound(source), lzma.open(source) as xz, tarfile.open(fileobj=xz, mode="r|") as tar:
+    with _sound(source), _opened(source) as xz, tarfile.open(fileobj=xz, mode="r|") as tar:
         for member in tar:
             content = tar.extractfile(member) if member.isreg() else None
             yield *_place(member, source), _plain(content, member, source)
@@ -191,24 +201,31 @@ def _files(source: Path) -> Generator[tuple[str, str, IO[bytes]], None, None]:
             pass
 
 
+def _opened(source: Path) -> lzma.LZMAFile:
+    """The decompressed stream; a pipe or a device is not waited for."""
+    check_plain(source)
+    return lzma.open(source)
+
+
 @contextlib.contextmanager
 def _sound(source: Path) -> Iterator[None]:
     """Turn the errors of a damaged or unreadable pack into ValueErrors, wherever its files are read."""
     try:
         yield
-    except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
-        raise ValueError(f"{source} is truncated or damaged ({error}); fetch it again, or make it anew with `pack`") from None
+    except Odd:
+        raise
     except OSError as error:
         raise ValueError(f"SOURCE: cannot read {source}: {error.strerror or error}") from None
+    except DAMAGE as error:
+        what = str(error) or type(error).__name__
+        raise ValueError(f"{source} is truncated or damaged ({what}); fetch it again, or make it anew with `pack`") from None
 
 
 def _place(member: Any, source: Path) -> tuple[str, str]:
     """Run and file of an entry; ValueError unless it is one that `pack` writes."""
     run, _, name = member.name.rpartition("/")
     if name not in KEPT + OF_ONE_SEED or not RUN_PATH.fullmatch(run):
-        raise ValueError(
-            f"{source} holds {member.name!r}, which is no file of a run: it was not made by `pack`; nothing is taken"
-        )
+        raise Odd(f"{source} holds {member.name!r}, which is no file of a run: it was not made by `pack`; nothing is taken")
     return run, name
 
 
@@ -216,5 +233,5 @@ def _plain(content: IO[bytes] | None, member: Any, source: Path) -> IO[bytes]:
     """An entry's content; ValueError for links, devices and what is too large."""
     if content is None or member.size > LARGEST_BYTES:
         what = "no plain file" if content is None else f"of {member.size:,} bytes"
-        raise ValueError(f"{source} holds {member.name!r}, which is {what}: it was not made by `pack`; nothing is taken")
+        raise Odd(f"{source} holds {member.name!r}, which is {what}: it was not made by `pack`; nothing is taken")
     return content

@@ -6,7 +6,6 @@ records give the same bytes.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from harness import records, registry, storage
 from harness.page_data import SHOWN_PROBLEMS, as_script, script_of, untold
 from harness.page_html import Plots, anchor, comparison_html, own, safe
+from harness.reading import read_json
 from harness.records import Record
 
 Data = dict[str, Any]
@@ -67,14 +67,15 @@ def write_report(
         if not is_wanted and record["spec"]["infer"]["split"] != "test":
             continue  # of the validation split: only what points were chosen by
         try:
+            entry = None if is_wanted else _entry(name, record)
             kept[name] = _written(results, folder, record, problems, trust_plugins)
         except ValueError as error:
             spoilt.append(str(error))
             continue
         if not trust_plugins and (reason := untold(record)) is not None:
             numbered.setdefault(reason, []).append(name)
-        if not is_wanted:
-            others.append(_entry(name, record))
+        if entry is not None:
+            others.append(entry)
     spoilt += [f"words of tokens in {_listed(names)}, shown by their numbers: {why}" for why, names in numbered.items()]
     page = _page(results, comparisons, kept, others, spoilt)
     storage.replace_file(results / INDEX, page.encode("utf-8", "backslashreplace"))
@@ -98,9 +99,10 @@ def _comparisons(results: Path) -> tuple[list[Data], list[str]]:
     found, spoilt = [], []
     for path in sorted((results / "tables").glob("*.json")):
         try:
-            found.append(_checked(json.loads(path.read_bytes())))
-        except ValueError as error:
-            spoilt.append(f"{path} is no comparison ({error}); make it again with compare")
+            found.append(_checked(read_json(path)))
+        except (OSError, ValueError) as error:
+            reason = str(error).removeprefix(f"{path} ")
+            spoilt.append(f"{path} is no comparison ({reason}); make it again with compare")
     return found, spoilt
 
 
@@ -153,7 +155,9 @@ def _written(results: Path, folder: Path, record: Record, problems: int, trust_p
 
 def _entry(name: str, record: Record) -> Data:
     """A run that stands in no comparison, as if it stood in one."""
-    budget = record["train"].get("target_flops") or record["spec"]["train"]["flops"] or 0
+    budget = record["train"].get("target_flops") or record["spec"].get("train", {}).get("flops") or 0
+    if not isinstance(budget, (int, float)):
+        raise ValueError(f"{name}/{records.RUN} has no number as its training budget; use --again to make it anew")
     spec = record["spec"]
     return {"task": registry.title("task", spec["task"]), "folder": name, "arm": spec["strategy"]["name"],
             "point": record["fingerprint"], "train_flops": budget, "seed": record["seed"]}  # fmt: skip

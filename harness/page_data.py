@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness import jsonl
+from harness import jsonl, records
 from harness.alphabet import Alphabet, make_alphabet
 from harness.lines import CLASS_OF, KIND_OF, ROLE_OF, windows_of
 from harness.plugin_spec import plugin_from_json
 from harness.problem import FATES
+from harness.reading import check_plain, parsed
 from harness.records import Record
 from harness.registry import Untrusted
 from harness.settings import build
@@ -41,7 +42,7 @@ def script_of(results: Path, folder: Path, record: Record, problems: int, *, tru
     try:
         data = as_script(run_data(results, folder, record, problems, trust_plugins=trust_plugins))
         return f"harnessRun({data});\n".encode("utf-8", "backslashreplace")
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, OSError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{folder}: its files do not fit together ({what}); use --again to make it anew") from None
 
@@ -79,10 +80,11 @@ def run_data(results: Path, folder: Path, record: Record, most: int, *, trust_pl
 
 def _first_lines(path: Path, most: int) -> tuple[list[Record], int]:
     """The first lines that a page shows, and how many there are; none where the file is gone."""
-    if not path.exists():
+    if not records.is_there(path):
         return [], 0
+    check_plain(path)
     lines = jsonl.lines_of(path)
-    first = [json.loads(line) for line in islice(lines, most)]
+    first = [parsed(line, path.name, numbers_only=False) for line in islice(lines, most)]
     return first, len(first) + sum(1 for _ in lines)
 
 

@@ -132,11 +132,11 @@ def recheck(folder: Path, *, regrader: Regrader | None = None, trust_plugins: bo
     lines, traces = _lines(folder, "problems.jsonl"), _lines(folder, TRACES)
     try:
         problems = list(_summarised(record, lines))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         problems = [f"problems.jsonl cannot be summed up: {type(error).__name__}: {error}"]
     try:
         found, left_out, traced = _traced(record, lines, traces, trust_plugins)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         found, left_out, traced = [f"{TRACES} cannot be counted: {type(error).__name__}: {error}"], [], 0
     again = (regrader or Regrader(trust_plugins=trust_plugins)).regrade(record, lines)
     asked, other = trainings.training_of(record), trainings.other_weights(record, folder)

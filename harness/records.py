@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness import jsonl, registry, storage
+from harness import jsonl, registry, shapes, storage
 from harness.plugin_spec import plugin_json
+from harness.reading import check_plain, parsed, read_bytes, read_json
 from harness.spec import SCHEMA, RunSpec, canonical, digest, from_json
 
 Record = dict[str, Any]
@@ -70,12 +71,18 @@ def read_record(folder: Path, *, name: str = RUN, hashed: bool = True) -> Record
     """A complete record; ValueError says what is wrong with it and what to do. hashed: its files are checked too."""
     path = folder / name
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no complete run lies there (no {name})") from None
 
     def sha256_of(file: str) -> str | None:
-        return storage.sha256(folder / file) if (folder / file).exists() else None
+        try:
+            check_plain(folder / file)
+            return storage.sha256(folder / file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ValueError(f"{folder / file} cannot be read: {error.strerror or error}") from None
 
     return parse_record(content, path, sha256_of if hashed else None)
 
@@ -84,24 +91,43 @@ def parse_record(content: bytes, path: Path, sha256_of: Callable[[str], str | No
     """A complete record from its bytes. path: its place; sha256_of: gives the hashes of the files beside it, None: unchecked."""
     advice = "restore it, or use --again to make it anew"
     try:
-        record = json.loads(content)
-    except (ValueError, UnicodeDecodeError):
-        raise ValueError(f"{path} is truncated or no JSON; {advice}") from None
+        record = parsed(content, str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}; {advice}") from None
     if not isinstance(record, dict) or "digest" not in record or "schema" not in record:
         raise ValueError(f"{path} is not a record of this harness (no record of a run or a learner); {advice}")
     if record["schema"] != SCHEMA:
         raise ValueError(f"{path} has schema {record['schema']}, this harness reads {SCHEMA}; {advice}")
-    if seal(record) != record["digest"]:
+    if not _is_sealed(record):
         raise ValueError(f"{path} was edited after it was written; {advice}")
     if sha256_of is None:
         return record
-    for file, expected in record["files"].items():
+    for file, expected in _files_of(record, path).items():
         found = sha256_of(file)
         if path.name == RUN and file in MAY_BE_GONE and found is None:
             continue
         if found != expected:
             raise ValueError(f"{path.parent / file} is missing or was changed since the run; {advice}")
     return record
+
+
+def _is_sealed(record: Record) -> bool:
+    """Whether a record's digest is that of its content."""
+    try:
+        return bool(seal(record) == record["digest"])
+    except (ValueError, RecursionError):  # it holds what no record can: half a surrogate pair, a number that is infinite
+        return False
+
+
+def _files_of(record: Record, path: Path) -> dict[str, str]:
+    """The files that a record names, with their hashes; ValueError for one that does not lie beside it."""
+    files = record.get("files")
+    if not isinstance(files, dict) or not all(isinstance(x, str) for x in files.values()):
+        raise ValueError(f"{path} does not name its files with their hashes; move it away, or use --again to make it anew")
+    for name in files:
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise ValueError(f"{path} names a file that does not lie beside it ({name!r}); move it away")
+    return files
 
 
 def read_run(folder: Path, spec: RunSpec | None = None) -> Record:
@@ -115,6 +141,7 @@ def check_run(record: Record, path: Path, spec: RunSpec | None = None) -> Record
     advice = "move it away, or use --again to make it anew"
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; {advice}")
+    check_shape(record, shapes.Run, path)
     fingerprint = digest({k: v for k, v in record["spec"].items() if k != "seed"})
     if fingerprint != record["fingerprint"] or (spec is not None and record["fingerprint"] != spec.fingerprint()):
         raise ValueError(f"{path} is the record of another run; {advice}")
@@ -126,18 +153,50 @@ def check_run(record: Record, path: Path, spec: RunSpec | None = None) -> Record
 def finished(results: Path, spec: RunSpec) -> Record | None:
     """The record of a run that is complete, with its timing; None if it is still to be made. ValueError if it is spoilt."""
     folder = run_folder(results, spec)
-    if not (folder / "run.json").exists():
-        return None
-    return read_run(folder, spec) | {"timing": read_timing(folder)}
+    return read_measured(folder, spec) if is_there(folder / RUN) else None
+
+
+def read_measured(folder: Path, spec: RunSpec | None = None) -> Record:
+    """A run's record with its timing, from which tables can be made; ValueError if it lacks some of their numbers."""
+    return check_measured(read_run(folder, spec), folder / RUN) | {"timing": read_timing(folder)}
+
+
+def check_measured(record: Record, path: Path) -> Record:
+    """The record, if it has all numbers that tables are made from. ValueError otherwise; path: its place."""
+    check_shape(record, shapes.Measured, path)
+    if not record["metrics"]:
+        raise ValueError(f"{path} has no metrics; move it away, or use --again to make it anew")
+    return record
+
+
+def check_shape(record: Record, shape: type[msgspec.Struct], path: Path) -> None:
+    """Raise a ValueError if a record is not of a shape, whoever sealed it."""
+    try:
+        shapes.check(record, shape)
+    except ValueError as error:
+        kind, advice = "a run" if path.name == RUN else "this harness", "move it away, or use --again to make it anew"
+        raise ValueError(f"{path} is not a record of {kind} ({error}); {advice}") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something bears this name, be it a link to nowhere, or in a folder that may not be looked into."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_timing(folder: Path) -> Record:
-    """What cannot repeat; empty if it is gone."""
+    """What cannot repeat; empty if it is gone or spoilt, since no record vouches for it."""
     try:
-        timing = json.loads((folder / "timing.json").read_bytes())
+        timing: Record = read_json(folder / "timing.json")
+        shapes.check(timing, shapes.Timing)
     except (OSError, ValueError):
         return {}
-    return timing if isinstance(timing, dict) else {}
+    return timing
 
 
 def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
@@ -148,19 +207,30 @@ def read_lines(folder: Path, name: str = "problems.jsonl") -> list[Record]:
 def read_shaped(path: Path, shape: type[Shape]) -> list[Shape]:
     """The lines of a file; of a shape with fewer fields in half the time. None where the file is gone.
 
-    The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one.
+    The fast reader is strict: what it refuses and JSON as Python has it allows is read by the slow one. ValueError names the file
+    and the line that neither can read, or that has another shape.
     """
-    if not path.exists():
+    if not is_there(path):
         return []
-    decode = msgspec.json.Decoder(shape).decode
+    decoder = msgspec.json.Decoder(shape)
+    try:
+        check_plain(path)
+        lines = enumerate(jsonl.lines_of(path), start=1)
+        return [shaped(line, decoder, f"{path}, line {number},") for number, line in lines]
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 
-    def value(line: bytes) -> Shape:
-        try:
-            return decode(line)
-        except msgspec.DecodeError:
-            return msgspec.convert(json.loads(line), shape)
 
-    return [value(line) for line in jsonl.lines_of(path)]
+def shaped(line: bytes, decoder: msgspec.json.Decoder[Shape], where: str) -> Shape:
+    """A line's value, if it is of a decoder's type; ValueError begins with ``where``."""
+    try:
+        return decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        found = parsed(line, where, numbers_only=False)
+    try:
+        return msgspec.convert(found, decoder.type)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ValueError(f"{where} is not as this harness writes it ({error})") from None
 
 
 def find_run(name: str, results: Path) -> Path:
@@ -187,9 +257,21 @@ def results_of(folder: Path) -> Path | None:
 
 
 def run_folders(results: Path, *, task: str | None = None) -> Iterator[Path]:
-    """Folders of complete runs, of one task or of all, sorted."""
-    among = "*" if task is None else folder_name(task)
-    yield from sorted(path.parent for path in (results / "runs").glob(f"{among}/*/*/run.json"))
+    """Folders of complete runs, of one task or of all, sorted; among them those that cannot be looked into: readers tell them."""
+    runs = results / "runs"
+    tasks = [runs / folder_name(task)] if task is not None else _folders_in(runs)
+    folders = sorted({run for one in tasks for strategy in _folders_in(one) for run in _folders_in(strategy)})
+    yield from (folder for folder in folders if is_there(folder / RUN))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder; the folder itself where it cannot be looked into, so that it is told by its name."""
+    try:
+        return [folder / entry for entry in os.listdir(folder) if os.path.isdir(folder / entry)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return [folder]
 
 
 def training_flops(train: Record) -> int:
@@ -199,8 +281,14 @@ def training_flops(train: Record) -> int:
 
 
 def spec_of(record: Record, *, trust_plugins: bool = False) -> RunSpec:
-    """The spec in a record; `registry.Untrusted` if that takes code to which only the record points, unless that is trusted."""
-    return from_json(record["spec"], trust_plugins=trust_plugins)
+    """The spec in a record; `registry.Untrusted` if that takes code to which only the record points, unless that is trusted.
+
+    ValueError if it is no spec.
+    """
+    try:
+        return from_json(record["spec"], trust_plugins=trust_plugins)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"the record's spec cannot be read ({type(error).__name__}: {error})") from None
 
 
 def folder_of(results: Path, record: Record) -> Path:

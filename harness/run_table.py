@@ -17,6 +17,7 @@ import msgspec
 
 from harness import packs, records, registry
 from harness.grid import arms_of
+from harness.reading import read_bytes
 from harness.records import Record
 from harness.spec import InferSpec, ModelSpec, TrainSpec, canonical
 from harness.suite import Block
@@ -124,6 +125,7 @@ def _records(results: Path) -> tuple[dict[str, Record], list[str]]:
 
 def _whole(record: Record, folder: Path) -> Record:
     """The record, if it has all that a row needs; ValueError otherwise."""
+    records.check_measured(record, folder / records.RUN)
     try:
         list(_rows(record, [Member()]))
     except (KeyError, TypeError, AttributeError) as error:
@@ -141,9 +143,10 @@ def _members(results: Path, found: Mapping[str, Record], left_out: list[str]) ->
         asked_alike.setdefault(_without_problems(record), []).append(name)
     for path in sorted((results / "tables").glob("*.json")):
         try:
-            comparison = msgspec.json.decode(path.read_bytes(), type=_Comparison)
-        except (msgspec.MsgspecError, RecursionError, OSError) as error:
-            left_out.append(f"{path} is no comparison ({error}); make it again with compare")
+            comparison = msgspec.json.decode(read_bytes(path), type=_Comparison)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
+            reason = str(error).removeprefix(f"{path} ")
+            left_out.append(f"{path} is no comparison ({reason}); make it again with compare")
             continue
         chosen, validation = _chosen(comparison), comparison.block.validation
         for run in comparison.runs:

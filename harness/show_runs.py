@@ -73,7 +73,7 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     found = []
     for folder in records.run_folders(results, task=registry.title("task", own["task"])):
         try:
-            record = records.read_run(folder) | {"timing": records.read_timing(folder)}
+            record = records.read_measured(folder)
         except ValueError as error:
             to_stderr(f"left out: {error}")
             continue

@@ -14,6 +14,7 @@ import msgspec
 
 from harness.defaults import default, family
 from harness.legal import MOST_FLOPS, MOST_PROBLEMS, check_arm_name, check_distinct, check_file_name, shortened, whole_of
+from harness.reading import check_plain
 from harness.records import folder_name
 from harness.refusal import Unsuited
 from harness.settings import unknown
@@ -151,11 +152,14 @@ def read_suite(path: Path) -> Suite:
     """The suite in a TOML file, or of one of the names in harness/suites; ValueError says what is wrong with it."""
     path = shipped().get(str(path), path)
     try:
+        check_plain(path)
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"--suite: {path} is larger than {MOST_BYTES:,} bytes, so it is no suite")
         found = msgspec.convert(tomllib.loads(data.decode()), _File)
+    except RecursionError:
+        raise ValueError(f"--suite: {path} is nested too deeply to be read") from None
     except OSError as error:
         legal = f"a TOML file, or one of {', '.join(shipped())}"
         raise ValueError(f"--suite: cannot read {path}: {error.strerror}; legal: {legal}") from None

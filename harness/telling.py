@@ -6,7 +6,6 @@ the records say.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.compare import read
 from harness.comparison import Measured, Row, measured, rows_of
 from harness.comparison_files import SECONDS, write
 from harness.grid import Cell, Grid, grid_of
+from harness.reading import read_bytes, read_json
 from harness.records import Record
 from harness.refusal import is_refusal
 from harness.registry import Untrusted
@@ -62,28 +62,44 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
 def declarations(
     results: Path, *, left_out: Callable[[str], None] | None = None, trust_plugins: bool = False
-) -> Iterator[tuple[Declaration, Grid]]:
-    """What stands beside the tables of a results folder, by name, with its runs; ValueError for one that cannot be read.
+) -> Iterator[tuple[Declaration, Grid] | str]:
+    """What stands beside the tables of a results folder, by name, with its runs; a line in place of one that cannot be read.
 
     left_out, trust_plugins: see `differing_tables`.
     """
     for path in sorted((results / "tables").glob("*.json")):
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{path} is truncated or no JSON; make it again by the command that made it") from None
-        try:
-            found = msgspec.convert(facts, Declaration)
-            if not trust_plugins:
-                check_block(found.block)
-            yield found, grid_of(Suite(name=found.suite, blocks=[found.block]), threads=found.threads)
+            yield _declared(path, trust_plugins)
         except Untrusted as error:
             if left_out is not None:
-                left_out(f"tables of {found.name}: {error}")
+                left_out(str(error))
         except ValueError as error:
-            if not (is_refusal(error) or isinstance(error, msgspec.ValidationError)):
+            if not is_refusal(error):
                 raise
-            raise ValueError(f"{path} declares no comparison that can be: {error}") from None
+            yield str(error)
+
+
+def _declared(path: Path, trust_plugins: bool) -> tuple[Declaration, Grid]:
+    """A comparison's file and its runs; ValueError says what is wrong with it, `Untrusted` what it would run."""
+    try:
+        facts = read_json(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}; make it again by the command that made it") from None
+    try:
+        found = msgspec.convert(facts, Declaration)
+        if not trust_plugins:
+            check_block(found.block)
+        return found, grid_of(Suite(name=found.suite, blocks=[found.block]), threads=found.threads)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply to be read; make it again by the command that made it") from None
+    except Untrusted as error:
+        raise Untrusted(f"tables of {found.name}: {error}") from None
+    except ValueError as error:
+        if not (is_refusal(error) or isinstance(error, msgspec.ValidationError)):
+            raise
+        raise ValueError(f"{path} declares no comparison that can be: {error}") from None
 
 
 def differing_tables(
@@ -95,21 +111,42 @@ def differing_tables(
     """
     found: list[str] = []
     count = 0
-    for facts, grid in declarations(results, left_out=left_out, trust_plugins=trust_plugins):
-        spoilt: list[str] = []
-        there = read(grid.cells, results, spoilt.append)
-        with tempfile.TemporaryDirectory() as scratch:
-            written = _again(grid, there, results, Path(scratch), facts)
-            again = {path.name: path.read_bytes() for path in written if SECONDS not in path.name}
-        count += len(again)
-        kept = {name: results / "tables" / name for name in again}
-        bad = [name for name, path in kept.items() if not path.exists() or path.read_bytes() != again[name]]
-        found += [f"{facts.name}: {line}" for line in spoilt]
-        advice = "is not what the records say; make it again by the command that made it"
-        found += [f"{results / 'tables' / name} {advice}" for name in bad]
-        if not again:
-            found.append(f"{facts.name}: none of its records are there")
+    for one in declarations(results, left_out=left_out, trust_plugins=trust_plugins):
+        if isinstance(one, str):
+            found.append(one)
+            continue
+        facts, grid = one
+        try:
+            wrong, again = _differing(results, facts, grid)
+        except ValueError as error:
+            if not is_refusal(error):
+                raise
+            found.append(f"{facts.name}: its tables cannot be made again: {error}")
+            continue
+        found += wrong
+        count += again
     return found, count
+
+
+def _differing(results: Path, facts: Declaration, grid: Grid) -> tuple[list[str], int]:
+    """The same of one comparison."""
+    spoilt: list[str] = []
+    there = read(grid.cells, results, spoilt.append)
+    with tempfile.TemporaryDirectory() as scratch:
+        written = _again(grid, there, results, Path(scratch), facts)
+        again = {path.name: path.read_bytes() for path in written if SECONDS not in path.name}
+    bad = [name for name, data in again.items() if not _holds(results / "tables" / name, data)]
+    advice = "is not what the records say; make it again by the command that made it"
+    found = [f"{facts.name}: {line}" for line in spoilt] + [f"{results / 'tables' / name} {advice}" for name in bad]
+    return found + ([] if again else [f"{facts.name}: none of its records are there"]), len(again)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there and holds these bytes."""
+    try:
+        return read_bytes(path) == data
+    except (OSError, ValueError):
+        return False
 
 
 def _again(grid: Grid, there: Mapping[Cell, Record], results: Path, scratch: Path, facts: Declaration) -> list[Path]:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import records, registry, storage
+from harness import records, registry, shapes, storage
 from harness.backbone import Backbone
 from harness.calibration import Calibration, calibration, diagram
 from harness.locks import alone
@@ -171,9 +171,12 @@ def loaded(spec: RunSpec, backbone: Backbone, learner: Record, *, results: Path)
     """A complete value model and its record; ValueError if it is spoilt, or was fitted to other weights than the learner's."""
     folder = value_folder(results, spec)
     record = records.read_record(folder, name="value.json")
+    records.check_shape(record, shapes.Value, folder / "value.json")
     own = {"fingerprint": fingerprint(spec), "seed": spec.seed, "weights_sha256": learner["weights_sha256"]}
     if any(record.get(key) != value for key, value in own.items()):
         other = "another value model, or of one fitted to other weights"
         raise ValueError(f"{folder / 'value.json'} is the record of {other}; use --again to make it anew")
     tensors, _ = read_packed(folder / "value.safetensors")
+    if set(tensors) != {f.name for f in dataclasses.fields(ValueModel)}:
+        raise ValueError(f"{folder / 'value.safetensors'} holds no value model; use --again to make it anew")
     return ValueModel(**{name: tensor.to(backbone.device) for name, tensor in tensors.items()}), record

@@ -38,6 +38,8 @@ class Names:
 def read_rows(path: Path, names: Names) -> tuple[list[Row], int]:
     """The rows with different questions, in order, and how many repetitions were dropped."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"task.path: {str(path)!r} is no plain file; give a JSONL file")
         raw = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"task.path: cannot read {str(path)!r}: {error.strerror}; give a JSONL file") from None
@@ -55,6 +57,8 @@ def read_rows(path: Path, names: Names) -> tuple[list[Row], int]:
 def _object(where: str, line: str) -> Mapping[str, Any]:
     try:
         value = json.loads(line)
+    except RecursionError:
+        raise ValueError(f"task.path: {where}: is nested too deeply; wants one JSON object a line") from None
     except ValueError as error:
         raise ValueError(f"task.path: {where}: not JSON ({error}); wants one JSON object a line") from None
     if not isinstance(value, dict):

@@ -25,6 +25,7 @@ def written(results: Path, *, seed: int = 0, split: str = "test", task: str = "a
         (folder / name).write_text(f'{{"id":"{name} of {spec.fingerprint()} {seed}"}}\n')
     (folder / "timing.json").write_text('{"train_s": 1.0}\n')
     record: dict[str, Any] = dict.fromkeys(records.RUN_KEYS, 0)
+    record |= {"command": "python -m harness run", "train": {}, "infer": {}, "by_difficulty": []}
     record |= {"schema": SCHEMA, "spec": spec.to_json(), "fingerprint": spec.fingerprint(), "seed": seed, "value": None}
     record |= {"learner": spec.learner_fingerprint(), "metrics": {"accuracy": {"value": score / 2}}}
     reseal(folder, lambda _: record)

@@ -20,7 +20,15 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "problems.jsonl").write_text('{"id":"1+1="}\n')
     record: dict[str, Any] = dict.fromkeys(records.RUN_KEYS, 0)
-    record |= {"schema": SCHEMA, "spec": spec.to_json(), "fingerprint": spec.fingerprint(), "seed": 0}
+    record |= {
+        "schema": SCHEMA,
+        "spec": spec.to_json(),
+        "fingerprint": spec.fingerprint(),
+        "seed": 0,
+        "command": "",
+        "learner": "",
+    }
+    record |= {"train": {}, "infer": {}, "metrics": {}, "by_difficulty": []}
     records.write_json(folder / "run.json", records.sealed(record, folder, ("problems.jsonl", "train.jsonl")))
     return folder
 
@@ -100,5 +108,5 @@ def test_lines_are_read_as_python_reads_json(tmp_path: Path) -> None:
     (tmp_path / "problems.jsonl").write_text("\n".join(said) + "\n", encoding="utf-8")
     assert repr(records.read_lines(tmp_path)) == repr([json.loads(line) for line in said])
     (tmp_path / "problems.jsonl").write_text('{"a": 1', encoding="utf-8")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"problems\.jsonl, line 1, is truncated or no JSON"):
         records.read_lines(tmp_path)

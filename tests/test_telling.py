@@ -84,8 +84,8 @@ def test_a_record_of_an_older_schema_is_named(results: Path) -> None:
 def test_a_torn_declaration_is_one_clear_line(results: Path) -> None:
     path = results / "tables" / "arithmetic.json"
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match=r"arithmetic\.json is truncated"):
-        differing_tables(results)
+    (line,) = differing_tables(results)[0]
+    assert line.startswith(f"{path} is truncated or no JSON") and "\n" not in line
 
 
 def test_report_check_recomputes_everything(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.bridged import OURS
 from harness.plugin_spec import plugin_from_json, plugin_json
 from harness.problem import Key, Problem, Question
+from harness.records import read_run
 from harness.registry import find
 from harness.settings import build
 from harness.task import Task
@@ -60,7 +61,7 @@ def _spec_of_run(pretrained: str) -> dict[str, Any] | None:
     path = Path(pretrained) / "run.json"
     if not pretrained or not path.is_file():
         return None
-    spec: dict[str, Any] = json.loads(path.read_bytes())["spec"]
+    spec: dict[str, Any] = read_run(path.parent)["spec"]
     return spec
 
 
