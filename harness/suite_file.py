@@ -158,8 +158,6 @@ def read_suite(path: Path) -> Suite:
         if len(data) > MOST_BYTES:
             raise ValueError(f"--suite: {path} is larger than {MOST_BYTES:,} bytes, so it is no suite")
         found = msgspec.convert(tomllib.loads(data.decode()), _File)
-    except RecursionError:
-        raise ValueError(f"--suite: {path} is nested too deeply to be read") from None
     except OSError as error:
         legal = f"a TOML file, or one of {', '.join(shipped())}"
         raise ValueError(f"--suite: cannot read {path}: {error.strerror}; legal: {legal}") from None
