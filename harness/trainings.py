@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from harness import records
+from harness.reading import read_json
 from harness.records import RUN, Record
 
 Named = Mapping[tuple[str, int], Mapping[str, list[str]]]  # (learner, seed) -> sha256 of the weights -> names of the runs
@@ -28,7 +29,7 @@ def training_of(record: Record) -> str | None:
 def kept_training(weights: Path) -> str | None:
     """The sha256 that the learner.json in a folder names; None where there is none that can be read."""
     try:
-        found = json.loads((weights / "learner.json").read_bytes())["weights_sha256"]
+        found = read_json(weights / "learner.json")["weights_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # a spoilt one is named when it is loaded
     return found if isinstance(found, str) else None

@@ -21,6 +21,7 @@ from harness.backbone import Backbone
 from harness.gpt2_config import kind_of_config
 from harness.meter import Price, gpt2_price
 from harness.pretrained import GPT2, check_rows, local_path, told_in_a_line
+from harness.reading import read_bytes
 from harness.seeds import derive
 from harness.spec import DIRECT_BASELINE, ModelSpec, RunSpec
 from harness.strategy import Strategy
@@ -210,6 +211,6 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def read_packed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """`unpack` of a file; ValueError if it is torn or foreign."""
     try:
-        return unpack(path.read_bytes())
+        return unpack(read_bytes(path))
     except Exception as error:
         raise ValueError(f"{path} is damaged or not ours ({type(error).__name__}); delete it and run again") from None
