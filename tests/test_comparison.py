@@ -332,6 +332,18 @@ def test_the_cheapest_way_is_no_undecided_arm(changed, kind, named):
     assert ("idea after 1e+09" in ways) == named and "none" not in ways
 
 
+def test_a_coin_makes_neither_of_its_points_the_cheapest_way():
+    """Between two points an idea is better at equal cost; the verdict is the mixture's, not either point's."""
+    curves = {(0, ""): (0.40, 0.40, 100.0), (1, "n=2"): (0.41, 0.41, 300.0)}
+    curves |= {(2, "n=1"): (0.60, 0.60, 99.0), (2, "n=2"): (0.80, 0.80, 300.0)}
+    arms = [*FAMILY, Arm(strategy="idea", points={"n": [1, 2]})]
+    for place, kind, named in (("flops:200", "better", False), ("flops:300", "better", True)):
+        rows = made_rows(curves, arms=arms, infer=[place])
+        assert rows[-1].verdict.kind == kind
+        ways = " ".join(questions(rows, [rows[0].one])["cheapest"])
+        assert ("idea" in ways) == named, place
+
+
 @pytest.mark.slow
 def test_pictures_are_drawn_for_every_budget_and_currency_and_repeat(tmp_path):
     arms = [*FAMILY, Arm(strategy="reasoning_tokens", points={"n": [1, 2]})]

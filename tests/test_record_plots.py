@@ -24,7 +24,7 @@ ONE = [("x", 0, 0, 0), ("t", 0, 1, 0), ("x", 1, 2, 0), ("t", 1, 3, 0), ("t", 1, 
 
 
 def test_a_window_begins_with_the_first_cell_of_the_first_row() -> None:
-    assert windows_of(trace(*ONE, *ONE, ("x", 1, 2, 1))) == [0] * 5 + [1] * 6
+    assert windows_of(trace(*ONE, *ONE, ("x", 1, 2, 1), ("x", 0, 0, 2))) == [0] * 5 + [1] * 7
     assert windows_of({"index": [], "row": []}) == []
 
 
