@@ -97,7 +97,7 @@ def test_a_record_counts_the_prompts_that_were_cut(tmp_path: Path, capfd: pytest
     lines = records.read_lines(folder)
     assert record["truncated_prompts"] == 4 and [line["truncated_prompts"] for line in lines] == [0, 1, 1, 0, 1, 1]
     assert recheck(folder).problems == ()
-    lm = ThinkingLM(str(folder), responses=False)
+    lm = ThinkingLM(str(folder), responses=False, trust_plugins=True)
     capfd.readouterr()
     scored(lm, *[(row["context"], row["choices"][0]) for row in ROWS])
     assert capfd.readouterr().err.count("truncated_prompts: 4 prompts lost their beginning") == 1
@@ -127,7 +127,7 @@ def test_prompts_of_answers_are_counted_alike_in_both_directions(tmp_path: Path)
     folder = write_tasks(tmp_path)
     record, where = made_run("again", folder, tmp_path / "results", model__context_tokens=16, train__flops=0)
     assert record["truncated_prompts"] == 9
-    lm = ThinkingLM(str(where), responses=False)
+    lm = ThinkingLM(str(where), responses=False, trust_plugins=True)
     by_lm_eval(lm, "made_again", folder)
     assert lm.get_model_info()["ledgers"]["made_again"]["truncated_prompts"] == 9
     fits, _ = made_run("again", folder, tmp_path / "results", train__flops=0)

@@ -119,7 +119,7 @@ def fed(outcome: Outcome) -> str:
 def assert_adds_up(spec: RunSpec, backbone: Backbone, outcome: Outcome) -> None:
     """FLOPs by class are those of the trace's cells, and no row is longer than the window."""
     ledger, trace = outcome.ledger, outcome.trace
-    shape = shape_of(spec, {"outputs": backbone.outputs})
+    shape = shape_of({"spec": spec.to_json(), "model": {"outputs": backbone.outputs}})
     counted = count(trace_json(trace), shape)
     assert counted.tokens == (ledger.text_tokens, ledger.woven_tokens)
     if not shape.parts:
