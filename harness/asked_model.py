@@ -16,6 +16,7 @@ from harness.backbone import Backbone
 from harness.defaults import default
 from harness.inspect import load_spec
 from harness.learners import learner_alphabet
+from harness.model_size import check_model
 from harness.plugin_spec import make_strategy
 from harness.problem import Problem
 from harness.search import Search
@@ -163,6 +164,7 @@ def _of_pretrained(name: str, strategy: str | None, task: str | None, settings: 
 
     chosen = {"model.path": name, "train.flops": 0, **settings}
     spec = make_spec(strategy=strategy or default("baseline"), task=task or f"{__name__}:Elsewhere", settings=chosen)
+    check_model(spec)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=learner_alphabet(spec, None), seed=spec.seed)
     return Asked(
         spec=spec,

@@ -83,6 +83,11 @@ def run(
     check_device(device)
     made = _twin(twin, twin_of, results, seed, threads, trust_plugins, others=(strategy, task, given, spec_file))
     spec = made.spec if made else _spec(strategy, task, given, seed, threads, spec_file, trust_plugins)
+    from harness.model_size import check_model
+    from harness.records import RUN, run_folder
+
+    if dry_run or again or not (results_url() or (run_folder(results, spec) / RUN).exists()):
+        check_model(spec)
     from harness import show, show_runs
     from harness.context_bounds import told_bounds, told_truncated
     from harness.runs import plan

@@ -12,6 +12,7 @@ from harness.context_bounds import told_bounds
 from harness.engines import Making
 from harness.grid import Cell, Grid, arms_of, defaulted_lines, grid_of, name_of
 from harness.long_twins import with_long
+from harness.model_size import check_model
 from harness.plots import draw
 from harness.suite import Suite
 from harness.telling import Pictures, write_all
@@ -37,8 +38,6 @@ def compare_suite(
         tried = _made(trials, how, title=f"{suite.name}, tuning", dry_run=dry_run, as_json=as_json)
         suite, told = tuned_suite(suite, tried.records if tried else {}, threads=threads)
     grid = grid_of(suite, threads=threads)
-    for line in defaulted_lines(grid):
-        to_stderr(line)
     found = _made(grid, how, title=suite.name, dry_run=dry_run, as_json=as_json)
     if found is None:
         return 0
@@ -62,6 +61,11 @@ def _made(grid: Grid, how: Making, *, title: str, dry_run: bool, as_json: bool) 
     missing, cost = [cell for cell in grid.cells if cell not in present], None
     count = how.workers or os.cpu_count() or 1
     if missing:
+        if how.engine == "local":
+            for spec in {(cell.spec.model, cell.spec.train.flops > 0): cell.spec for cell in missing}.values():
+                check_model(spec)
+        for line in defaulted_lines(grid):
+            to_stderr(line)
         from harness.grid_cost import cost_of  # loads a model's library, which tables do not need
 
         for line in told_bounds(cell.spec.model for cell in missing):

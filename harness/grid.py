@@ -192,12 +192,15 @@ def caps_of(block: Block) -> dict[str, float | None]:
 
 def _unit_flops(block: Block) -> float:
     """x1 of the block's task on its model."""
+    from harness.model_size import check_model
+
+    settings = {k: v for k, v in block.settings.items() if not k.startswith("strategy.")}
+    spec = make_spec(strategy=default("baseline"), task=block.task, settings=settings)
+    check_model(dataclasses.replace(spec, train=dataclasses.replace(spec.train, flops=0.0)))  # it is priced, and not taught here
     from harness.foreseen import unit_flops
     from harness.learners import learner_alphabet
     from harness.weights import price_of
 
-    settings = {k: v for k, v in block.settings.items() if not k.startswith("strategy.")}
-    spec = make_spec(strategy=default("baseline"), task=block.task, settings=settings)
     alphabet = learner_alphabet(spec, None)
     return unit_flops(spec, alphabet, price_of(spec.model, alphabet))
 

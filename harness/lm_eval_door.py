@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import jsonl, storage
+from harness.model_size import check_fits
+from harness.pretrained import check_there
 from harness.reading import read_json
 from harness.refusal import is_refusal
 from harness.responses import Response, arguments_key, by_arguments
+from harness.spec import ModelSpec
 from harness.visible import to_stderr
 
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
@@ -24,6 +27,9 @@ TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
 
 def run_lm_eval(arguments: Sequence[str]) -> None:
     """Run lm-eval's command line; ValueError for what is wrong in our model's arguments, SystemExit as argparse has it."""
+    if (named := pretrained_in(arguments)) is not None and not (Path(named) / "run.json").is_file():
+        check_there(named, key="pretrained")  # before lm-eval is imported, which takes seconds
+        check_fits(ModelSpec(path=named), taught=False, key="pretrained")
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import setup_logging
 
@@ -41,6 +47,24 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
     with _refusals_of_lm_eval():
         command_line.execute(chosen)
     add_traces(sorted(set(_samples(output)) - before))
+
+
+def pretrained_in(arguments: Sequence[str]) -> str | None:
+    """The model that arguments name for `thinking`; None where they name none, or another kind of model."""
+    given: dict[str, list[str]] = {}
+    words: list[str] = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if option.startswith("-"):
+            words = given.setdefault(option, [])
+            words += [value] if equals else []
+        else:
+            words.append(word)
+    if "thinking" not in given.get("--model", given.get("-M", [])):
+        return None
+    pairs = [pair for word in given.get("--model_args", given.get("-a", [])) for pair in word.split(",")]
+    named = [value for key, equals, value in (pair.strip().partition("=") for pair in pairs) if key == "pretrained" and equals]
+    return named[-1] if named else None
 
 
 @contextmanager

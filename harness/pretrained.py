@@ -6,6 +6,7 @@ Knows names, folders and archives. What is in a model is the business of those w
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.fetch import Archive, cache_folder, fetched
+from harness.settings import did_you_mean
 
 if TYPE_CHECKING:
     from harness.alphabet import Alphabet
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 GPT2 = "gpt2"  # the model type that is taught here; others are asked as they are
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # what may be a model's name there
 EXTRA = "pretrained"  # the optional dependencies that a conversion takes
 
 
@@ -56,10 +59,70 @@ def local_path(path: str) -> str:
     shipped = SHIPPED.get(path)
     if shipped is None:
         return path
-    folder = cache_folder() / f"{path}-{shipped.archive.sha256[:12]}"
+    folder = _converted(path, shipped)
     if not folder.is_dir():
         _convert(path, shipped, folder)
     return str(folder)
+
+
+def _converted(path: str, shipped: Shipped) -> Path:
+    """Where a shipped model is converted to."""
+    return cache_folder() / f"{path}-{shipped.archive.sha256[:12]}"
+
+
+def there(path: str) -> Path | None:
+    """The folder on this machine that holds a model: itself, a converted one, or in the hub's cache; None if there is none."""
+    if path in SHIPPED:
+        folder = _converted(path, SHIPPED[path])
+        return folder if folder.is_dir() else None
+    if Path(path).is_dir():
+        return Path(path)
+    if HUB_NAME.fullmatch(path) is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(path, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def check_there(path: str, *, key: str = "model.path") -> None:
+    """ValueError if no model can be had under this name. Asks the hub only for what is not on this machine.
+
+    key: what the name was given as. Imports nothing heavy.
+    """
+    if path in SHIPPED:
+        return
+    folder = there(path)
+    if folder is not None:
+        if not (folder / "config.json").is_file():
+            raise _unloadable(path, "the folder holds no config.json", key)
+        return
+    if Path(path).exists():
+        raise _unloadable(path, "it is a file, and not a folder", key)
+    if HUB_NAME.fullmatch(path) is None:
+        raise _unloadable(path, f"there is no such folder{_near(path)}", key)
+    from huggingface_hub import constants, hf_hub_download
+
+    reason = f"there is no such folder{_near(path)}, and no such model of the hub"
+    if constants.HF_HUB_OFFLINE:
+        raise _unloadable(path, f"{reason} is on this machine, which works offline (HF_HUB_OFFLINE)", key)
+    try:
+        hf_hub_download(path, "config.json")
+    except Exception as error:  # of whatever kind: no such name, no access, no network
+        raise _unloadable(path, f"{reason} can be had ({type(error).__name__})", key) from None
+
+
+def _near(path: str) -> str:
+    """A name beside this one, or of a model that a package ships, that is much like it."""
+    parent = Path(path).parent
+    beside = [str(parent / one.name) for one in parent.iterdir() if one.is_dir()] if parent.is_dir() else []
+    return did_you_mean(str(Path(path)), [*beside, *SHIPPED])
+
+
+def _unloadable(path: str, reason: str, key: str = "model.path") -> ValueError:
+    return ValueError(
+        f"{key}: cannot load {path!r}: {reason}; give a folder or hub name of a causal model, or {', '.join(SHIPPED)}"
+    )
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from harness.instrument import ATTENTION, write_attention
 from harness.learners import Means, Reporter, Silent, learn, learner_alphabet, machine
 from harness.locks import alone
 from harness.meter import TRAINING_FACTOR
+from harness.model_size import check_model
 from harness.ranks import ALONE, Ranks
 from harness.records import Record
 from harness.refusal import is_refusal
@@ -65,6 +66,7 @@ def run(
     if not again and (record := records.finished(results, spec)) is not None:
         return record
     check_untaught(spec)
+    check_model(spec)
     taken, made = alone(results, f"run-{folder.name}", wait=wait), storage.new_folder(results, folder)
     with compute_threads(spec.threads), taken, made:
         if not again and (record := records.finished(results, spec)) is not None:
@@ -188,8 +190,9 @@ BYTES_PER_CELL, BYTES_PER_LINE = 60, 650  # roughly: of traces and attention, an
 
 def plan(spec: RunSpec) -> Plan:
     """Estimate a run by its first batch, without training (`--dry-run`)."""
-    check_teachable(spec)
     check_untaught(spec)
+    check_model(spec)
+    check_teachable(spec)
     check_asked(spec)
     earlier = spec.pretrained()
     before = None if earlier is None else plan(earlier)
