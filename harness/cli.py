@@ -5,6 +5,7 @@ Knows options and commands. Imports what a command needs inside that command, so
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if argv is None else argv)
     try:
         result = cli.main(args=typed, prog_name="harness", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk can be told
         return int(result or 0)
     except click.exceptions.Abort:
         return _stopped(typed)
@@ -52,6 +54,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(_named_by_option(str(error), typed))
         return 2
+    except BrokenPipeError:  # whoever reads has seen enough
+        _let_go_of_stdout()
+        return 1
+    except OSError as error:
+        _complain(_of_system(error))
+        _let_go_of_stdout()
+        return 2
+
+
+def _of_system(error: OSError) -> str:
+    """What the system says of a file, with its name if it is known."""
+    what = error.strerror or str(error) or type(error).__name__
+    return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what could not be printed, lest Python tries again at its end; leave a stdout that works as it is."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

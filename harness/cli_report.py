@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,10 +32,19 @@ def report(results: Path, check: bool, seeds: str | None, problems: int | None, 
 def _write(results: Path, seeds: str | None, problems: int | None, trust_plugins: bool, *, as_json: bool) -> int:
     from harness.page import write_report
     from harness.page_data import SHOWN_PROBLEMS
+    from harness.storage import Unwritable
     from harness.suite import seeds_of
 
     chosen = None if seeds is None else seeds_of(seeds)
-    written = write_report(results, seeds=chosen, problems=problems or SHOWN_PROBLEMS, trust_plugins=trust_plugins)
+    write = partial(write_report, results, seeds=chosen, problems=problems or SHOWN_PROBLEMS, trust_plugins=trust_plugins)
+    try:
+        written = write()
+    except Unwritable as error:
+        if not error.read_only:
+            raise
+        target = Path(f"{results.resolve().name}-report")
+        to_stderr(f"{results} may not be written to; the page goes to {target} in this folder")
+        written = write(target=target)
     for line in written.left_out:
         to_stderr(f"left out: {line}")
     if as_json:

@@ -33,8 +33,7 @@ def export_run(name: str, folder: Path, *, results: Path, trust_plugins: bool = 
         raise ValueError(f"RUN: its model is a checkpoint already, and nothing was taught: use {spec.model.path} itself")
     storage.make_folder(folder)
     model = sliced_model(backbone)
-    model.save_pretrained(folder)
-    _tokenizer(backbone).save_pretrained(folder)
+    _save(folder, model, _tokenizer(backbone))
     difference = _difference_nats(spec, backbone, folder)
     return {
         "folder": str(folder),
@@ -43,6 +42,20 @@ def export_run(name: str, folder: Path, *, results: Path, trust_plugins: bool = 
         "same_scores": difference <= TOLERANCE_NATS,
         "largest_difference_nats": difference,
     }
+
+
+def _save(folder: Path, *parts: Any) -> None:
+    """Save a model and its tokenizer into an empty folder; `Unwritable`, and nothing is left of them, if that cannot be."""
+    from safetensors import SafetensorError
+
+    try:
+        for part in parts:
+            part.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:  # the latter is what the library makes of the system's errors
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        raise storage.Unwritable(folder, error if isinstance(error, OSError) else OSError(str(error))) from None
 
 
 def sliced_model(backbone: Backbone) -> Any:

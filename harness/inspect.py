@@ -13,7 +13,7 @@ from harness.askable import check_question
 from harness.backbone import Backbone
 from harness.evaluate import TRACES, evaluate
 from harness.examination import library_of, referee_of, sizes_of
-from harness.learners import Means, Reporter, Silent, learn
+from harness.learners import Reporter, load
 from harness.lines import cells_of, ledger_json, trace_json
 from harness.problem import Answer, Question, shown
 from harness.records import Record
@@ -60,7 +60,7 @@ def load_spec(spec: RunSpec, record: Record, *, results: Path, device: str) -> B
     valued = None if spec.strategy.value_spec() is None else value_folder(results, spec)
     if valued is not None and not (valued / "value.json").exists():
         raise ValueError(f"RUN: the value model {valued} is not there; make it again with: {command}")
-    backbone, learner = learn(spec, results=results, means=Means(device=device), reporter=Silent())
+    backbone, learner = load(spec, results=results, device=device)
     if valued is not None:
         backbone.value, _ = loaded(spec, backbone, learner, results=results)
     return backbone

@@ -101,11 +101,7 @@ def _learned(
     _check_wording(asks, alphabet)
     backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
     if complete:
-        learner = records.read_record(folder, name="learner.json")
-        records.check_shape(learner, shapes.Learner, folder / "learner.json")
-        if (learner.get("learner"), learner.get("seed")) != (spec.learner_fingerprint(), spec.seed):
-            path = folder / "learner.json"
-            raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")
+        learner = _complete(spec, folder)
         _take_weights(backbone, learner, folder, spec)
         storage.remove(folder / "checkpoint.safetensors")  # left behind if the process ended just before this
         return backbone.to(torch.device(means.device)).eval(), learner
@@ -113,6 +109,29 @@ def _learned(
         load_state(backbone, state_of(first[0]))
     backbone.to(torch.device(means.device))
     return _train(spec, backbone, folder, means, reporter, first[1] if first else None)
+
+
+def load(spec: RunSpec, *, results: Path, device: str) -> tuple[Backbone, Record]:
+    """A complete learner, and its learner.json; nothing is written, so that the folder may be one that cannot be written to."""
+    asks, spec = spec.strategy, spec.as_learner()
+    check_teachable(spec)
+    folder = records.weights_folder(results, spec)
+    learner = _complete(spec, folder)
+    alphabet = learner_alphabet(spec, folder if (folder / "tokenizer.json").exists() else None)
+    _check_wording(asks, alphabet)
+    backbone = make_backbone(spec.model, strategy=spec.strategy, alphabet=alphabet, seed=spec.seed)
+    _take_weights(backbone, learner, folder, spec)
+    return backbone.to(torch.device(device)).eval(), learner
+
+
+def _complete(spec: RunSpec, folder: Path) -> Record:
+    """A complete learner's record; ValueError if it is spoilt, or another learner's."""
+    path = folder / "learner.json"
+    learner = records.read_record(folder, name=path.name)
+    records.check_shape(learner, shapes.Learner, path)
+    if (learner["learner"], learner["seed"]) != (spec.learner_fingerprint(), spec.seed):
+        raise ValueError(f"{path} is the record of another learner; move it away, or use --again to make it anew")
+    return learner
 
 
 def _take_weights(backbone: Backbone, learner: Record, folder: Path, spec: RunSpec) -> None:

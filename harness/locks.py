@@ -39,6 +39,8 @@ def alone(results: Path, name: str, *, wait: bool = True) -> Iterator[None]:
             raise Busy(name) from None
         except FileNotFoundError:  # whoever was the last to leave removed the folder
             continue
+        except OSError as error:
+            raise storage.Unwritable(path, error) from None
     try:
         yield
     finally:

@@ -52,13 +52,18 @@ class Audited:
 
 
 def merge(source: Path, *, results: Path, report: Told | None = None) -> Merged:
-    """Copy the complete runs that ``results`` lacks. ValueError if the source is no results folder and no sound pack."""
+    """Copy the complete runs that ``results`` lacks. ValueError if the source is no results folder and no sound pack.
+
+    `storage.Unwritable`, a ValueError too, if a run cannot be written; those before it are kept.
+    """
     told, left_out = report or (lambda _: None), []
     found: dict[Outcome, list[str]] = {"merged": [], "present": [], "conflict": []}
     with contextlib.closing(_runs(source, results)) as runs:
         for run, folder in runs:
             try:
                 outcome = _merge_run(run, folder, results)
+            except storage.Unwritable:
+                raise  # the other runs could not be written either
             except (ValueError, Busy) as error:
                 reason = f"{results / run} is being made just now; merge again later" if isinstance(error, Busy) else str(error)
                 left_out.append(reason.replace(str(folder), f"{source}/{run}"))
@@ -119,14 +124,21 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _copy(folder: Path, target: Path) -> None:
-    """A run's files over what a half-made run may have left, run.json last."""
+    """A run's files over what a half-made run may have left, run.json last; none of them is left if one cannot be written."""
     storage.make_folder(target)
     storage.sweep(target)
-    for name in FILES:
-        if (folder / name).exists():
-            storage.replace_file(target / name, (folder / name).read_bytes())
-        else:
-            storage.remove(target / name)
+    try:
+        for name in FILES:
+            if (folder / name).exists():
+                storage.replace_file(target / name, read_bytes(folder / name))
+            else:
+                storage.remove(target / name)
+    except storage.Unwritable:
+        with contextlib.suppress(OSError):
+            for name in FILES:
+                (target / name).unlink(missing_ok=True)
+            target.rmdir()
+        raise
 
 
 def _conflict(folder: Path, kept: Path) -> str:

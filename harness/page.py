@@ -40,13 +40,19 @@ class Report:
 
 
 def write_report(
-    results: Path, *, seeds: Collection[int] | None = None, problems: int = SHOWN_PROBLEMS, trust_plugins: bool = False
+    results: Path,
+    *,
+    seeds: Collection[int] | None = None,
+    problems: int = SHOWN_PROBLEMS,
+    trust_plugins: bool = False,
+    target: Path | None = None,
 ) -> Report:
-    """Write the page of a results folder; ValueError if nothing lies there.
+    """Write the page of a results folder; ValueError if nothing lies there. target: the folder for the page, if not the same.
 
     seeds: of which runs single problems can be looked at, None for all; problems: how many of each run at most. trust_plugins:
     whether code to which only a record points may be run, to spell its tokens.
     """
+    target = target or results
     comparisons, spoilt = _comparisons(results)
     runs = {folder.relative_to(results).as_posix(): folder for folder in records.run_folders(results)}
     if not comparisons and not runs and not spoilt:
@@ -68,7 +74,9 @@ def write_report(
             continue  # of the validation split: only what points were chosen by
         try:
             entry = None if is_wanted else _entry(name, record)
-            kept[name] = _written(results, folder, record, problems, trust_plugins)
+            kept[name] = _written(results, folder, record, problems, trust_plugins, target)
+        except storage.Unwritable:
+            raise
         except ValueError as error:
             spoilt.append(str(error))
             continue
@@ -77,12 +85,13 @@ def write_report(
         if entry is not None:
             others.append(entry)
     spoilt += [f"words of tokens in {_listed(names)}, shown by their numbers: {why}" for why, names in numbered.items()]
-    page = _page(results, comparisons, kept, others, spoilt)
-    storage.replace_file(results / INDEX, page.encode("utf-8", "backslashreplace"))
-    for path in sorted((results / FOLDER).glob("*.js")):
+    page = _page(results, comparisons, kept, others, spoilt, alone=target != results).encode("utf-8", "backslashreplace")
+    if not _holds(target / INDEX, page):
+        storage.replace_files(target, {INDEX: page})
+    for path in sorted((target / FOLDER).glob("*.js")):
         if path.name not in {run["file"] for run in kept.values()}:
             storage.remove(path)
-    return Report(results / INDEX, len(comparisons), len(kept), tuple(spoilt))
+    return Report(target / INDEX, len(comparisons), len(kept), tuple(spoilt))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -143,14 +152,18 @@ def _read(runs: Mapping[str, Path], spoilt: list[str]) -> Iterator[tuple[str, tu
         yield name, (folder, record)
 
 
-def _written(results: Path, folder: Path, record: Record, problems: int, trust_plugins: bool) -> Data:
+def _written(results: Path, folder: Path, record: Record, problems: int, trust_plugins: bool, target: Path) -> Data:
     """Write a run's script; what the page says of the run before it is loaded."""
     script = script_of(results, folder, record, problems, trust_plugins=trust_plugins)
     name = "--".join(folder.relative_to(results).parts[1:]) + ".js"
-    path = results / FOLDER / name
-    if not path.exists() or path.read_bytes() != script:
-        storage.replace_files(results / FOLDER, {name: script})
+    if not _holds(target / FOLDER / name, script):
+        storage.replace_files(target / FOLDER, {name: script})
     return {"file": name}
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there and holds these bytes, so that it need not be written."""
+    return path.is_file() and path.read_bytes() == data
 
 
 def _entry(name: str, record: Record) -> Data:
@@ -163,9 +176,17 @@ def _entry(name: str, record: Record) -> Data:
             "point": record["fingerprint"], "train_flops": budget, "seed": record["seed"]}  # fmt: skip
 
 
-def _page(results: Path, comparisons: Sequence[Data], kept: Mapping[str, Data], others: Sequence[Data], spoilt: list[str]) -> str:
-    """The page's text."""
-    plots = Plots(results)
+def _page(
+    results: Path,
+    comparisons: Sequence[Data],
+    kept: Mapping[str, Data],
+    others: Sequence[Data],
+    spoilt: list[str],
+    *,
+    alone: bool,
+) -> str:
+    """The page's text. alone: it lies apart from the pictures, so that it holds all of them."""
+    plots = Plots(results, inline=alone)
     sections = [comparison_html(one, _pictures(plots, one["plots"], spoilt)) for one in comparisons]
     for one in comparisons:
         spoilt += [

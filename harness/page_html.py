@@ -9,6 +9,7 @@ import base64
 import html
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def _arms(column: int, arms: Sequence[str]) -> str:
 class Plots:
     """Pictures as HTML, inside the page while there is room. A picture in an <img> runs nothing."""
 
-    def __init__(self, results: Path) -> None:
-        self._results, self._room = results, INLINE_BYTES
+    def __init__(self, results: Path, *, inline: bool = False) -> None:
+        self._results, self._room = results, sys.maxsize if inline else INLINE_BYTES
 
     def html(self, name: str) -> str:
         """One picture; ValueError if it is not there, or lies elsewhere."""

@@ -5,6 +5,7 @@ Every write goes through these few functions, so that tests can crash before and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder; ValueError names --results if that cannot be."""
+class Unwritable(ValueError):
+    """A file that could not be written, in one line with the reason. read_only: it may not be, wherever there is room."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"--results: cannot write {path}: {error.strerror or error}; what was written before is kept")
+        self.read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a write into `Unwritable`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise ValueError(f"--results: cannot write to {path}: {error.strerror}; name a folder that you may write to") from None
+        raise Unwritable(path, error) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder; `Unwritable` if that cannot be."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -50,13 +66,15 @@ def rename(source: Path, target: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Give a file new content: readers see the old or the new, whole."""
+    """Give a file new content: readers see the old or the new, whole. `Unwritable`, with nothing left, if that cannot be."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_bytes(temporary, data)
         rename(temporary, path)
     except OSError as error:
-        raise ValueError(f"--results: cannot write {path}: {error.strerror}") from None
+        with suppress(OSError):
+            temporary.unlink()  # half a file would keep a full disk full
+        raise Unwritable(path, error) from None
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
@@ -68,20 +86,30 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 
 def append(path: Path, text: str) -> None:
-    """Add text to the end of a file."""
-    with open(path, "a", encoding="utf-8", newline="") as file:
-        file.write(text)
+    """Add text to the end of a file; `Unwritable` if that cannot be, and the file ends where it did."""
+    try:
+        before = path.stat().st_size if path.exists() else None
+        with open(path, "a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        with suppress(OSError):
+            if before is None:
+                path.unlink()
+            else:
+                os.truncate(path, before)
+        raise Unwritable(path, error) from None
 
 
 def truncate(path: Path, size_bytes: int) -> None:
     """Cut a file to its first ``size_bytes``."""
-    with open(path, "r+b") as file:
+    with writing(path), open(path, "r+b") as file:
         file.truncate(size_bytes)
 
 
 def remove(path: Path) -> None:
     """Delete a file if it is there."""
-    path.unlink(missing_ok=True)
+    with writing(path):
+        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
