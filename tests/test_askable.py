@@ -280,6 +280,27 @@ def test_every_command_names_file_and_line(
     assert not list(results.rglob("learner.json"))
 
 
+def test_arms_that_share_a_learner_are_looked_at_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two ways of asking, of which only one is too long for the context; the other one is planned."""
+    path = written(tmp_path, rows_of())
+    given = {**TINY, "task.path": path, "strategy.style": "few_shot", "model.context_tokens": 128}
+    settings = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+    sweep = ["sweep", "--strategy", "chain_of_thought", "--task", "file", "--seeds", "0", "--results", str(tmp_path / "results")]
+    assert main([*sweep, *settings, "--over", "strategy.shots=0,1", "--dry-run"]) == 0
+    capsys.readouterr()
+    for dry in ([], ["--dry-run"]):
+        assert main([*sweep, *settings, "--over", "strategy.shots=0,4", *dry]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and f"{path}:" in told and "as chain_of_thought asks it" in told
+    assert not list((tmp_path / "results").rglob("learner.json"))
+
+
+def test_real_text_is_measured_too(tmp_path: Path) -> None:
+    settings = {**TINY, "task.characters": 300, "task.frequent": 5}
+    said = refused(make_spec(strategy="direct", task="cloze", settings=settings), tmp_path / "results")
+    assert said.startswith("task.corpus: 'pydoc': question ") and "the context has 256" in said
+
+
 def test_a_typed_question_that_is_too_long_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = spec_of(written(tmp_path, rows_of()), model__context_tokens=64)
     runs.run(spec, results=tmp_path / "results")
