@@ -102,6 +102,18 @@ def test_rows_of_splits_that_are_not_used_are_not_looked_at(tmp_path: Path) -> N
     check_before_training(spec_of(written(tmp_path, rows), infer__problems=1))
 
 
+def test_the_context_that_is_named_is_enough(tmp_path: Path) -> None:
+    """Where a question leaves no room, what may be said behind it counts as well."""
+    rows = rows_of()
+    rows[3]["question"] = "x" * 300
+    path = written(tmp_path, rows)
+    with pytest.raises(
+        ValueError, match=rf"{path}:4: this takes 313 tokens as chain_of_thought asks it.* model\.context_tokens=313"
+    ):
+        runs.plan(spec_of(path, "chain_of_thought"))
+    check_before_training(spec_of(path, "chain_of_thought", model__context_tokens=313))
+
+
 @pytest.mark.parametrize("strategy", ASKED_BY)
 def test_what_a_strategy_adds_is_counted(tmp_path: Path, strategy: str) -> None:
     """The least context that is let through is enough for a model that says as much as it may; one token less is refused."""
@@ -284,8 +296,9 @@ def test_arms_that_share_a_learner_are_looked_at_one_by_one(tmp_path: Path, caps
     """Two ways of asking, of which only one is too long for the context; the other one is planned."""
     path = written(tmp_path, rows_of())
     given = {**TINY, "task.path": path, "strategy.style": "few_shot", "model.context_tokens": 128}
-    settings = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
-    sweep = ["sweep", "--strategy", "chain_of_thought", "--task", "file", "--seeds", "0", "--results", str(tmp_path / "results")]
+    settings = [part for key, value in given.items() if key != "train.flops" for part in ("--set", f"{key}={value}")]
+    settings += ["--results", str(tmp_path / "results")]
+    sweep = ["sweep", "--strategy", "chain_of_thought", "--task", "file", "--seeds", "0", "--train-flops", "2e7"]
     assert main([*sweep, *settings, "--over", "strategy.shots=0,1", "--dry-run"]) == 0
     capsys.readouterr()
     for dry in ([], ["--dry-run"]):
