@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 from lm_eval_made import made_spec, write_tasks
+from support import Pages
 
 from harness import runs
 from harness.askable import check_before_training
 from harness.cli import main
-from harness.problem import Piece
+from harness.problem import Document, Piece
 from harness.rehearsal import Rehearsal
 from harness.spec import RunSpec, make_spec
 from harness.wants import Start
@@ -231,6 +233,40 @@ def test_documents_of_other_letters_are_named(tmp_path: Path) -> None:
     }  # fmt: skip
     said = refused(make_spec(strategy="direct", task="language_model", settings=settings), tmp_path / "results")
     assert said.startswith(f"task.corpus: {str(text)!r}: document ") and "no such characters" in said and "'é'" in said
+
+
+class OddPage(Pages):
+    """Digits, and in one document of a split a letter."""
+
+    def documents(self, split: Any) -> list[Document]:
+        found = list(super().documents(split))
+        return [*found[:-1], Document("odd", "12x")] if split == self.odd_in else found
+
+    odd_in = "test"
+
+
+@pytest.mark.parametrize("split", ["train", "test", "validation"])
+def test_only_documents_that_are_used_are_looked_at(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OddPage, "odd_in", split)
+    spec = make_spec(strategy="direct", task="language_model", settings=TINY)
+    spec = dataclasses.replace(spec, task=OddPage())
+    if split == "validation":
+        check_before_training(spec)
+    else:
+        with pytest.raises(ValueError, match=r"^task: odd: no such characters in this task's alphabet: \['x'\]"):
+            check_before_training(spec)
+    validated = dataclasses.replace(spec, infer=dataclasses.replace(spec.infer, split="validation"))
+    if split == "test":
+        check_before_training(validated)
+    else:
+        with pytest.raises(ValueError, match=r"^task: odd: "):
+            check_before_training(validated)
+
+
+def test_requests_that_an_alphabet_cannot_spell_are_named(tmp_path: Path) -> None:
+    before = {"pretraining.task": "arithmetic", "pretraining.train.flops": 2e7, "pretraining.train.problems_per_update": 4}
+    said = refused(made_spec("likely", write_tasks(tmp_path), train__flops=0, **before), tmp_path / "results")
+    assert said.startswith("task.task: made_likely: document 0: no such characters in this task's alphabet: ")
 
 
 def test_documents_of_lm_eval_are_named(tmp_path: Path) -> None:
