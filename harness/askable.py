@@ -16,7 +16,7 @@ from harness.alphabet import Alphabet
 from harness.examination import asked_problems, gold_text, library_of
 from harness.inquiries import asked_inquiries
 from harness.learners import learner_alphabet
-from harness.problem import Problem, Question, Special, Tokens
+from harness.problem import Piece, Problem, Question, Special, Text, Tokens
 from harness.rehearsal import Rehearsal, Stretch
 from harness.seeds import generator
 from harness.spec import Phase, RunSpec
@@ -60,9 +60,10 @@ def check_data(spec: RunSpec, alphabet: Alphabet, context_tokens: int) -> None:
 
 def check_question(spec: RunSpec, question: Question, alphabet: Alphabet, context_tokens: int) -> None:
     """ValueError if a question that somebody typed does not fit."""
-    rehearsal = Rehearsal(partial(_supplied, library_of(spec), ()))
+    ruler = Ruler(alphabet, context_tokens, own_context=False)
+    rehearsal = Rehearsal(partial(_supplied, library_of(spec), ()), ruler.count)
     rehearsal.follow(spec.strategy.solve(question))
-    needed = Ruler(alphabet, context_tokens, own_context=False).needed(rehearsal)
+    needed = ruler.needed(rehearsal)
     if needed > context_tokens:
         raise ValueError(
             f"QUESTION: it takes {needed:,} tokens as it is asked, and the context has {context_tokens:,}; shorten it"
@@ -117,6 +118,12 @@ class Ruler:
                     f"{task.origin(problem.question.id)}: the answer {answer!r} reads {said!r} in the model's tokens, which is "
                     "not right; change it, leave it out, or choose another alphabet (--set model.alphabet=bytes)"
                 )
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        if text not in self._lengths:
+            self._lengths[text] = len(self._alphabet.encode(text))
+        return self._lengths[text]
 
     def needed(self, rehearsal: Rehearsal, *, bounded: bool = True) -> int:
         """The most text tokens that must fit into the context at once. bounded: a model says what the context has room for."""
@@ -189,8 +196,8 @@ def _lessons(spec: RunSpec, strategy: Strategy, problems: Sequence[Problem]) -> 
 def _check_asked(spec: RunSpec, problems: Sequence[Problem], ruler: Ruler) -> None:
     """The problems that a run asks."""
     _check_problems(spec.task, spec.strategy, problems, ruler)
-    does = f"{registry.plugin_name(spec.strategy)} asks it, with the longest thoughts and the right answer"
-    ruler.check_lengths(spec.task, _rehearsals(spec, _longest(spec.task, problems)), does)
+    does = f"{registry.plugin_name(spec.strategy)} asks it, with what is said before the right answer"
+    ruler.check_lengths(spec.task, _rehearsals(spec, _longest(spec.task, problems), ruler), does)
 
 
 def _longest(task: Task, problems: Sequence[Problem]) -> Sequence[Problem]:
@@ -203,17 +210,21 @@ def _longest(task: Task, problems: Sequence[Problem]) -> Sequence[Problem]:
     return [problems[at] for at in sorted(kept)]
 
 
-def _rehearsals(spec: RunSpec, problems: Sequence[Problem]) -> Iterator[tuple[Problem, Rehearsal]]:
+def _rehearsals(spec: RunSpec, problems: Sequence[Problem], ruler: Ruler) -> Iterator[tuple[Problem, Rehearsal]]:
     """Each problem solved and its key scored, as far as that can be told."""
     strategy, examples = spec.strategy, library_of(spec)
     for problem in problems:
         question, gold = problem.question, gold_text(problem)
-        rehearsal = Rehearsal(partial(_supplied, examples, problem.key.lines))
+        rehearsal = Rehearsal(partial(_supplied, examples, problem.key.lines), ruler.count)
         rehearsal.follow(strategy.solve(question))
         before = len(rehearsal.fed)
         whole, _ = rehearsal.follow(strategy.score(question, (gold,)))
         if not whole and len(rehearsal.fed) > before:  # the key stands no nearer than behind the first text
             rehearsal.read.append((*rehearsal.fed[before], gold))
+        said = strategy.learner().saying(question)
+        if said is not None and said.mark is not None and rehearsal.fed:  # the right way must have room, not any longer one
+            lines: Text = (Piece(said.joint.join(problem.key.lines), "thought"), Piece(said.mark, "thought"))
+            rehearsal.read.append((*rehearsal.fed[0], lines, gold))
         yield problem, rehearsal
 
 

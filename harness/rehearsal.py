@@ -1,4 +1,5 @@
-"""A solver run without a model: what it feeds if everything that it lets a model say takes as long as it may.
+"""A solver run without a model: what it feeds if everything that it lets a model say takes as long as it may, and a solver that
+asks for the room that is left finds none.
 
 So the texts of a question are known before anything is trained. Knows wants and pieces; knows no alphabet and no strategy.
 """
@@ -12,6 +13,7 @@ from typing import Any
 from harness.problem import END, Completion, Text
 from harness.refusal import is_refusal
 from harness.wants import (
+    Count,
     Drop,
     Examples,
     Extend,
@@ -23,6 +25,7 @@ from harness.wants import (
     Note,
     Reveal,
     Rewind,
+    Room,
     Row,
     Score,
     Solver,
@@ -35,13 +38,14 @@ NOTHING_SAID = Completion((), (), 0.0, "end", END)
 
 @dataclass(slots=True)
 class Rehearsal:
-    """What the solvers of one question feed. supplies: answers `Examples` and `Reveal`.
+    """What the solvers of one question feed. supplies: answers `Examples` and `Reveal`; count: tokens of a text.
 
     fed: rows whose last stretch is fed, so that all of the row must fit into the context. read: rows whose last stretch is a
     likelihood's, of which the last token is not fed.
     """
 
     supplies: Callable[[Any], Any]
+    count: Callable[[str], int] = len
     fed: list[tuple[Stretch, ...]] = field(default_factory=list)
     read: list[tuple[Stretch, ...]] = field(default_factory=list)
     _rows: list[tuple[Stretch, ...]] = field(default_factory=list)
@@ -78,6 +82,10 @@ class Rehearsal:
             return self._gathered(want)
         if isinstance(want, (Drop, Note)):
             return True, None
+        if isinstance(want, Room):
+            return True, 0
+        if isinstance(want, Count):
+            return True, self.count(want.text)
         if isinstance(want, (Extend, Generate, Score, Fork, Mark, Rewind)):
             return True, self._on_row(want, want.row.number)
         return False, None
@@ -95,7 +103,7 @@ class Rehearsal:
             self._rows[at] = want.mark
             return want.row
         if isinstance(want, Generate):
-            self._rows[at] = (*row, want.cap_tokens)
+            self._rows[at] = (*row, max(want.cap_tokens, 0))
             return NOTHING_SAID
         self._rows[at] = (*row, want.text)
         self.fed.append(self._rows[at])
