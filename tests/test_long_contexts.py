@@ -264,3 +264,31 @@ def test_truncated_prompts_are_counted_once_a_prompt(data: Path) -> None:
     old = [{name: one for name, one in work.response(asker).items() if name != "truncated_prompts"} for work in made_of]
     costs.add(made_of, old, made=frozenset(), seconds=0.0)
     assert costs.by_task()["made"]["truncated_prompts"] == 4
+
+
+def test_a_taught_model_stops_thinking_where_a_continuation_would_not_fit(data: Path) -> None:
+    """An untaught one never says the mark; its lines end one token before room for mark and continuation does."""
+    spec, backbone = made("chain_of_thought", "{}", data)
+    asker = Asker(spec, backbone, thought_tokens=10 * WINDOW)
+    for kind, work in works(asker, context(LONG)).items():
+        for outcome in answered(asker, backbone, work):
+            assert_adds_up(spec, backbone, outcome)
+            if kind == "loglikelihood":
+                assert thoughts(outcome) == WINDOW // 2 - 1  # the mark included; room is kept for a token that is not fed
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_whole_texts_are_scored_by_a_prompted_model_as_by_direct(style: str, data: Path) -> None:
+    """No words are put around windows of documents, and no room is left for any."""
+    found = []
+    for name, settings in (("chain_of_thought", {"style": style, "shots": 1}), ("direct", {})):
+        spec, backbone = made(name, json.dumps(settings), data)
+        work = works(Asker(spec, backbone, thought_tokens=THOUGHTS), context(LONGER))["loglikelihood_rolling"]
+        found.append([outcome.value for outcome in answered(Asker(spec, backbone, thought_tokens=THOUGHTS), backbone, work)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("characters", "cut"), [(200, 0), (250, 1)])
+def test_a_prompt_that_its_own_words_make_too_long_is_counted(characters: int, cut: int, data: Path) -> None:
+    work, outcome = scored_once("chain_of_thought", {"style": "standard", "shots": 0}, context(characters), data)
+    assert work.truncated_prompts == cut and fed(outcome).startswith("Q: ") == (not cut)
