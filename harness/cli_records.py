@@ -80,7 +80,7 @@ def pack(target: Path, results: Path, task: str | None, traces_of_seed: int, as_
 @TRUST_PLUGINS
 @JSON
 def merge(source: Path, results: Path, audits: int, trust_plugins: bool, as_json: bool) -> int:
-    """Copy the complete runs that --results lacks from SOURCE, a results folder or a pack. Exit 1 on a conflict."""
+    """Copy the complete runs that --results lacks from SOURCE, a folder or a pack. Exit 1 on a conflict, or if none is sound."""
     from harness import merging
 
     merged = merging.merge(source, results=results, report=to_stderr)
@@ -89,7 +89,8 @@ def merge(source: Path, results: Path, audits: int, trust_plugins: bool, as_json
         say_json(asdict(merged) | {"audited": [asdict(one) for one in audited]})
     else:
         _print_merged(merged, audited, source)
-    return 1 if merged.conflicts or any(one.reason for one in audited) else 0
+    nothing = merged.left_out and not (merged.merged or merged.present)
+    return 1 if nothing or merged.conflicts or any(one.reason for one in audited) else 0
 
 
 def _audited(merged: Merged, count: int, results: Path, trust_plugins: bool) -> list[Audited]:

@@ -179,6 +179,13 @@ def test_merge_leaves_odd_records_out(spoilt, tmp_path) -> None:
     assert len(list(records.run_folders(tmp_path / "new"))) == 1
 
 
+def test_a_merge_that_leaves_everything_out_is_no_success(spoilt, tmp_path, capsys) -> None:
+    folder = spoilt[1]["torn"]
+    shutil.copytree(folder, tmp_path / "source" / folder.relative_to(spoilt[0]))
+    assert main(["merge", str(tmp_path / "source"), "--results", str(tmp_path / "new")]) == 1
+    assert "1 left out" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_commands_for_one_run_say_one_line(damage, spoilt, capsys) -> None:
     results, folders = spoilt
