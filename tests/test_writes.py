@@ -213,6 +213,21 @@ def test_a_merge_that_fills_the_disk_keeps_whole_runs_alone(made, tmp_path, monk
     assert merging.merge(source, results=tmp_path / "new").merged
 
 
+def test_a_report_whose_script_does_not_fit_is_no_report_without_it(made, tmp_path, monkeypatch, capsys) -> None:
+    """The write error is told as such, though the page itself would still fit."""
+    shutil.copytree(made[1], tmp_path / "results")
+    replace = storage.replace_file
+
+    def fails(path: Path, data: bytes) -> None:
+        if path.suffix == ".js":
+            raise Unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        replace(path, data)
+
+    monkeypatch.setattr(storage, "replace_file", fails)
+    assert main(["report", "--results", str(tmp_path / "results")]) == 2
+    assert "No space left on device" in capsys.readouterr().err and not (tmp_path / "results" / "index.html").exists()
+
+
 def test_an_export_that_does_not_fit_leaves_nothing(made, tmp_path, monkeypatch, capsys) -> None:
     from transformers import PreTrainedTokenizerFast
 
