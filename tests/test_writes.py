@@ -220,7 +220,8 @@ def test_a_report_whose_script_does_not_fit_is_no_report_without_it(made, tmp_pa
 
     def fails(path: Path, data: bytes) -> None:
         if path.suffix == ".js":
-            raise Unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            with storage.writing(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(path, data)
 
     monkeypatch.setattr(storage, "replace_file", fails)
