@@ -73,7 +73,9 @@ def _refusals_of_lm_eval() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if not is_refusal(error, also=("lm_eval",)):
+        import lm_eval
+
+        if not is_refusal(error, also=(lm_eval.__name__,)):
             raise
         raise ValueError(str(error)) from None
 

@@ -97,7 +97,11 @@ def kind_of(path: str) -> str:
 
     Of a GPT-2 that our kernels do not compute, with the facts of its config that they do not follow: it is asked as it is.
     """
-    return kind_of_config(_config(path))
+    config = _config(path)
+    try:
+        return kind_of_config(config)
+    except ValueError as error:
+        raise ValueError(f"model.path: {path} cannot be read: {error}") from None
 
 
 def _config(path: str) -> Any:

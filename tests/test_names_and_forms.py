@@ -102,8 +102,8 @@ def test_a_strangers_declaration_writes_nothing_elsewhere(tmp_path: Path) -> Non
     facts = {"name": "../../x", "suite": "x", "threads": 1, "plots": [], "notes": [], "block": block}
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "x.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match=r"x\.json .*A-Z a-z 0-9"):
-        differing_tables(tmp_path)
+    (line,) = differing_tables(tmp_path)[0]
+    assert re.search(r"x\.json .*A-Z a-z 0-9", line)
 
 
 @pytest.mark.parametrize("spoil", [{"block": 3}, {"block": {}}, {"threads": "x"}, {"suite": None}, {"block": None}])
@@ -112,8 +112,8 @@ def test_a_declaration_in_another_form_is_named(spoil: dict[str, object], tmp_pa
     facts = {"name": "x", "suite": "x", "threads": 1, "plots": [], "notes": [], "block": block} | spoil
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "x.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match=r"x\.json"):
-        differing_tables(tmp_path)
+    (line,) = differing_tables(tmp_path)[0]
+    assert re.search(r"x\.json ", line)
 
 
 def test_folders_of_plugins_are_one_folder_of_a_length_that_is_legal() -> None:
