@@ -8,7 +8,7 @@ model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -202,16 +202,20 @@ class Alphabet:
         """What a tokenizer that cannot spell every text puts in place of what it cannot spell; None: it spells every text."""
         return self.codec.unknown_id if isinstance(self.codec, BpeCodec) else None
 
-    def without_specials(self, text: str) -> str:
-        """A text that was said, without what its tokenizer calls special in it; ours have no such strings."""
+    def silent_ids(self, spelled: Sequence[str] = ()) -> frozenset[int]:
+        """The tokenizer's own special tokens, but those that one of some strings spells; ours have none."""
+        return frozenset()
+
+    def without_specials(self, text: str, silent: Collection[int]) -> str:
+        """A text that was said, without the names of the tokenizer's own special tokens that are not silent."""
         return text
 
     def kept_json(self) -> str:
         """What is kept beside a learner's weights, for `make_alphabet`."""
         return self.codec.tokenizer_json()
 
-    def pieces(self, ids: Sequence[int]) -> tuple[str | Special, ...]:
-        """Ids -> strings and the specials between them."""
+    def pieces(self, ids: Sequence[int], *, silent: Collection[int] = ()) -> tuple[str | Special, ...]:
+        """Ids -> strings and the specials between them. silent: ids that say nothing, not even their names."""
         pieces: list[str | Special] = []
         run: list[int] = []
         for i in [*ids, -1]:
@@ -219,7 +223,7 @@ class Alphabet:
                 run.append(int(i))
                 continue
             if run:
-                pieces.append(self.codec.decode(run))
+                pieces.append(self.codec.decode([i for i in run if i not in silent] if silent else run))
                 run = []
             if i >= 0:
                 pieces.append(self._specials[int(i)])

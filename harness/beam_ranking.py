@@ -13,10 +13,11 @@ from torch import Tensor
 
 from harness.decoder import Decoder
 from harness.grammar import Grammar
-from harness.jobs import Fiber, Live, last_piece, may_end, stop_in
-from harness.problem import END, Special, closed
+from harness.jobs import Fiber, Live
+from harness.problem import END, Special
 from harness.sampling import log_probabilities
 from harness.search_wants import Beam, Hypothesis, Prefixes
+from harness.stops import met, stop_in
 from harness.wants import Row
 
 STABLE_COLUMNS = 4096  # of so many numbers a stable sort costs little; beyond, equals may stand in any order
@@ -127,10 +128,10 @@ class Ranking:
     def _closed(self, group: Group, parent: int, token: int) -> bool:
         """Whether a string ends the answer of a prefix at this token."""
         strings, alive = group.want.closes, group.alive[parent]
-        if not strings or alive.thinking or not may_end(self._alphabet, strings, token):
+        if not strings or alive.thinking:
             return False
-        ids = group.prefixes.ids(alive.node, most=max(len(text.encode()) for text in strings))
-        return closed(last_piece(self._alphabet, (*ids, token), strings), strings) is not None
+        ids = (*group.want.after, *group.prefixes.ids(alive.node), token)
+        return met(self._alphabet, strings, ids, group.live.job.silent) is not None
 
     def _legal(self, logits: Tensor, groups: list[Group]) -> Tensor:
         """Logits (n, V) without what grammars forbid."""

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from harness.alphabet import Alphabet
 from harness.beam_ranking import Alive, Group, Ranking, Step
 from harness.decoder import Decoder
-from harness.jobs import Fiber, Live, Turn, completion_of, said_by
+from harness.jobs import Fiber, Live, Turn
 from harness.problem import END, ROLES, Completion, Special
 from harness.rows import Feed
 from harness.search_wants import Beam, Hypothesis, Prefixes
+from harness.stops import completion_of, said_by
 from harness.wants import Row
 from harness.writers import Writers
 
@@ -186,7 +187,8 @@ class Beams:
         closes: tuple[str, ...] = (),
     ) -> Completion:
         """What a prefix says, as `Generate` would have it."""
-        return completion_of(self._alphabet, group.prefixes.ids(node), nats, stop, stopped_by, closes)
+        ids, silent = group.prefixes.ids(node), group.live.job.silent
+        return completion_of(self._alphabet, ids, nats, stop, stopped_by, closes=closes, silent=silent)
 
     # Feeding and ending
 

@@ -72,7 +72,7 @@ class Instant:
         return tokens_of([want.text], self._alphabet)[0]
 
     def _spell(self, fiber: Fiber, want: wants.Spell) -> Any:
-        return self._alphabet.pieces(want.ids)
+        return self._alphabet.pieces(want.ids, silent=fiber.live.job.silent)
 
     def _count(self, fiber: Fiber, want: wants.Count) -> Any:
         return len(self._alphabet.encode(want.text))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from harness import wants
 from harness.alphabet import Alphabet
-from harness.grammar import UNDECODABLE, Grammar
+from harness.grammar import Grammar
 from harness.meter import Ledger
-from harness.problem import ACCESS, END, Completion, Problem, Role, Special, Text, closed, shown
+from harness.problem import ACCESS, END, Completion, Problem, Role, Special, Text
 from harness.rows import Feed, Manner
+from harness.stops import NONE, completion_of, met
 from harness.trace import Trace
 from harness.wants import Solver
 
@@ -37,7 +37,7 @@ class Job:
     holds at most, cells in one of its rows (cells 0: it is not told, and no bound on memory is kept). crop_tokens: of texts that
     rows start with only so many last tokens are kept; None: a text that does not fit is an error. opens: those texts begin with
     `Alphabet.bos_ids`; False: they are cut from the middle of a text. cut: what is asked has lost its beginning, because the
-    context did not hold it.
+    context did not hold it. silent: tokens that are no part of the text that is said.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Job:
     crop_tokens: int | None = None
     opens: bool = True
     cut: bool = False
+    silent: frozenset[int] = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ class Writing:
         self._stops = {i: stop for stop in self.want.stops for i in self.alphabet.ids_of(stop)}
         self._mark = None if self.want.mark is None else self.alphabet.id_of(self.want.mark)
         self._thinking = self._mark is not None
+        self.silent = self.fiber.live.job.silent
 
     def say(self, token: int, nats: float) -> Role:
         """Add a token; returns its role."""
@@ -136,25 +138,13 @@ class Writing:
             self.state = self.grammar.step(self.state, token)
         said: str | Special | None = self._stops.get(token)
         if said is None and self.want.until and (self._mark is None or self._thinking):
-            said = self._met(token)
-        self.stopped_by = END if said is None and self._shuts(token) else said
+            said = met(self.alphabet, self.want.until, self.ids, self.silent)
+        if said is None and self.want.closes and not self._thinking:
+            self.closed = met(self.alphabet, self.want.closes, (*self.want.after, *self.ids), self.silent) is not None
+        self.stopped_by = END if self.closed else said
         role: Role = "thought" if self._thinking else self.want.role
         self._thinking &= token != self._mark
         return role
-
-    def _met(self, token: int) -> str | None:
-        """The string that stops it, if what was said now holds one."""
-        if all(len(text.encode()) == 1 for text in self.want.until):
-            return stop_in(self.alphabet, self.want.until, token)
-        (tail,) = last_piece(self.alphabet, self.ids, self.want.until)
-        return next((text for text in self.want.until if isinstance(tail, str) and text in tail), None)
-
-    def _shuts(self, token: int) -> bool:
-        """Whether what was said now holds a string that ends the answer."""
-        if not self.want.closes or self._thinking or not may_end(self.alphabet, self.want.closes, token):
-            return False
-        self.closed = closed(last_piece(self.alphabet, self.ids, self.want.closes), self.want.closes) is not None
-        return self.closed
 
     @property
     def ended(self) -> str | None:
@@ -175,54 +165,8 @@ class Writing:
     def completion(self, stop: str) -> Completion:
         """What was said, without the stop."""
         closes = self.want.closes if self.closed else ()
-        return completion_of(self.alphabet, tuple(self.ids), self.nats, stop, self.stopped_by, closes)
-
-
-@lru_cache(maxsize=1 << 16)
-def stop_in(alphabet: Alphabet, until: tuple[str, ...], token: int) -> str | None:
-    """The first of some strings that a single token holds."""
-    (piece,) = alphabet.pieces([token])
-    return next((text for text in until if isinstance(piece, str) and text in piece), None)
-
-
-@lru_cache(maxsize=1 << 16)
-def may_end(alphabet: Alphabet, strings: tuple[str, ...], token: int) -> bool:
-    """Whether a token can be where one of some strings is complete: it holds the last character of one, or a part of one."""
-    text = said_by(alphabet, token)
-    return UNDECODABLE in text or any(string[-1] in text for string in strings)
-
-
-@lru_cache(maxsize=1 << 16)
-def said_by(alphabet: Alphabet, token: int) -> str:
-    """A token as people read it."""
-    return shown(alphabet.pieces([token]))
-
-
-def last_piece(alphabet: Alphabet, ids: Sequence[int], strings: Sequence[str]) -> tuple[str | Special, ...]:
-    """The last piece of what was said, as far back as the longest of some strings may reach."""
-    longest = max(len(text.encode()) for text in strings)  # a token is a byte at least
-    return alphabet.pieces(ids[-longest:])[-1:]
-
-
-def completion_of(
-    alphabet: Alphabet,
-    ids: tuple[int, ...],
-    nats: float,
-    stop: str,
-    stopped_by: str | Special | None,
-    closes: Sequence[str] = (),
-) -> Completion:
-    """What tokens say, without the stop. closes: the strings of which one has ended it, if one has."""
-    pieces = alphabet.pieces(ids)
-    shut = closed(pieces, closes)
-    if shut is not None:
-        pieces = shut
-    elif isinstance(stopped_by, Special):
-        pieces = pieces[:-1]
-    elif stopped_by is not None:
-        last = str(pieces[-1])
-        pieces = (*pieces[:-1], last[: last.rindex(stopped_by)])
-    return Completion(pieces, ids, nats, stop, stopped_by)
+        ids, silent = tuple(self.ids), self.silent
+        return completion_of(self.alphabet, ids, self.nats, stop, self.stopped_by, closes=closes, silent=silent)
 
 
 @dataclass(slots=True)

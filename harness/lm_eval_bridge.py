@@ -149,7 +149,8 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def tok_decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of token ids; specials only if they are not to be skipped."""
-        pieces = self.asked.backbone.alphabet.pieces([int(i) for i in tokens])
+        alphabet = self.asked.backbone.alphabet
+        pieces = alphabet.pieces([int(i) for i in tokens], silent=alphabet.silent_ids() if skip_special_tokens else ())
         return "".join(p if isinstance(p, str) else "" if skip_special_tokens else p.name for p in pieces)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

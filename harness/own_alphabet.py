@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,17 @@ class OwnAlphabet(Alphabet):
         self.end_ids |= set(other_ends)
         self._specials |= dict.fromkeys(self.end_ids, END)
         self.bos_ids, self.prefix_id = tuple(bos_ids), end_id if prefix_id is None else prefix_id
-        specials = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-        self._specials_in = re.compile("|".join(specials) or "(?!)")
+        named = {int(i): str(token.content) for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._named = {i: name for i, name in named.items() if i not in self.end_ids}
 
-    def without_specials(self, text: str) -> str:
+    def silent_ids(self, spelled: Sequence[str] = ()) -> frozenset[int]:
         """See Alphabet."""
-        return self._specials_in.sub("", text)
+        return frozenset(i for i, name in self._named.items() if not any(name in text for text in spelled))
+
+    def without_specials(self, text: str, silent: Collection[int]) -> str:
+        """See Alphabet."""
+        names = [re.escape(name) for i, name in self._named.items() if i not in silent]
+        return re.sub("|".join(names), "", text) if names else text
 
     def kept_json(self) -> str:
         """The tokenizer, and what it does not say itself."""

@@ -82,7 +82,8 @@ class Asker:
         most = max(self.context_tokens - cap - self._beside(whole), 1)
         asked, opens, cut = self._fitted(whole, most)
         job = self._saying_job(name, asked, how, self._referee(asked))
-        return replace(job, crop_tokens=max(self.context_tokens - cap - self._reserve(asked), 1), opens=opens, cut=cut)
+        crop_tokens = max(self.context_tokens - cap - self._reserve(asked), 1)
+        return replace(job, crop_tokens=crop_tokens, opens=opens, cut=cut, silent=self.alphabet.silent_ids(how.closes))
 
     def _saying_job(self, name: str, asked: Question, how: Going, referee: Referee) -> Job:
         seed = derive(self.spec.seed, "ask", f"{asked.id}#{how.sample}" if how.sample else asked.id)
@@ -111,12 +112,11 @@ class Asker:
         return lambda: attempted(self.strategy, question, sampler)
 
     def said(self, outcome: Outcome, *, own: bool = False) -> Said:
-        """What a job of `going_on` said. own: a task of ours asked; else an answer loses the tokenizer's special strings, as it
-        does in lm-eval."""
+        """What a job of `going_on` said. own: a task of ours asked; else an answer has no special token's name, as in lm-eval."""
         answer = outcome.value if isinstance(outcome.value, Answer) else Answer(None)
         raw = "" if answer.completion is None else answer.completion.text
         text = answer.text or ""
-        return Said(text if own else self.alphabet.without_specials(text), raw, answer.text is None)
+        return Said(text if own else self.alphabet.without_specials(text, outcome.job.silent), raw, answer.text is None)
 
     # Likelihoods
 

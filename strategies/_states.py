@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.growing import Growing
-from harness.problem import Completion, Special
+from harness.problem import Completion, Special, ended
 from harness.search_wants import Beam, Hypothesis, Prefixes, Spent
 from harness.wants import Drop, Fork, Gather, Generate, Row, Sampler, Saying, Solver, Spell
 
@@ -76,7 +76,7 @@ def _drawn(proposals: Proposals, state: State, tree: Growing) -> Solver[list[Sta
     children = []
     for row, completion, flops in zip(rows, completions, spent, strict=True):
         if completion is not None:
-            children.append((yield from _child(state, row, completion, flops, tree)))
+            children.append((yield from _child(state, row, completion, flops, tree, proposals.saying)))
     return children
 
 
@@ -114,12 +114,12 @@ def _beamed(proposals: Proposals, state: State, tree: Growing) -> Solver[list[St
         flops, at = 0, ending.node
         while at >= 0:
             flops, at = flops + left.pop(at, 0), prefixes.parent[at]
-        children.append((yield from _child(state, ending.row, ending.completion, flops, tree)))
+        children.append((yield from _child(state, ending.row, ending.completion, flops, tree, proposals.saying)))
     tree.nodes[state.number].flops += prefixes.before_flops + sum(left.values())
     return children
 
 
-def _child(state: State, row: Row | None, line: Completion, flops: int, tree: Growing) -> Solver[State]:
+def _child(state: State, row: Row | None, line: Completion, flops: int, tree: Growing, saying: Saying) -> Solver[State]:
     """A state that adds a line (or the rest of an attempt) to another one, as a node."""
     ids = state.ids + line.ids
     stopped = line.stopped_by if isinstance(line.stopped_by, str) else ""
@@ -128,17 +128,11 @@ def _child(state: State, row: Row | None, line: Completion, flops: int, tree: Gr
     if isinstance(line.stopped_by, str):
         child.lines = (*state.lines, line.text)
         return child
-    whole = _together((yield Spell(state.ids)), line.pieces)
+    pieces: tuple[str | Special, ...] = yield Spell(ids)
+    whole, _ = ended(pieces, saying.closes if saying.mark is None or saying.mark in pieces else ())
     tree.end(number, Completion(whole, ids, line.logprob_nats, line.stop, line.stopped_by))
     child.final = line.stop == "end"
     return child
-
-
-def _together(first: tuple[str | Special, ...], then: tuple[str | Special, ...]) -> tuple[str | Special, ...]:
-    """Pieces one after another; text meets text in one piece."""
-    if first and then and isinstance(first[-1], str) and isinstance(then[0], str):
-        return (*first[:-1], first[-1] + then[0], *then[1:])
-    return (*first, *then)
 
 
 def given_up(states: Sequence[State]) -> Solver[None]:
