@@ -134,7 +134,8 @@ def unpacked(source: Path) -> Generator[tuple[str, Path], None, None]:
             folder = Path(scratch) / run
             storage.make_folder(folder)
             for _, name, content in group:
-                storage.replace_file(folder / name, content.read())
+                with storage.writing(folder / name):
+                    storage.write_bytes(folder / name, content.read())
             yield run, folder
             shutil.rmtree(folder)
 
