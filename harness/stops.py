@@ -37,9 +37,12 @@ def stop_in(alphabet: Alphabet, until: tuple[str, ...], token: int) -> str | Non
 
 @lru_cache(maxsize=1 << 16)
 def may_end(alphabet: Alphabet, strings: tuple[str, ...], token: int) -> bool:
-    """Whether a token can be where one of some strings is complete: it holds the last character of one, or a part of one."""
-    text = said_by(alphabet, token)
-    return UNDECODABLE in text or any(string[-1] in text for string in strings)
+    """Whether a token can be where one of some strings is complete: it holds the last character of one, or a part of one.
+
+    At the beginning of a text, or behind other tokens.
+    """
+    text = shown(alphabet.pieces([token, token]))
+    return UNDECODABLE in text or any(string[-1] in text or UNDECODABLE in string for string in strings)
 
 
 def met(alphabet: Alphabet, strings: tuple[str, ...], ids: Sequence[int], silent: Collection[int] = NONE) -> str | None:
@@ -52,15 +55,18 @@ def met(alphabet: Alphabet, strings: tuple[str, ...], ids: Sequence[int], silent
         return None
     longest = max(len(string.encode()) for string in strings)  # a token is a byte at least
     end = said[-longest - CONTEXT_TOKENS :]
-    if len(end) < len(said) and _held(alphabet, strings, end) is None:
-        return None
-    return _held(alphabet, strings, said)
+    text = _last_text(alphabet, end)
+    if len(end) < len(said):
+        if UNDECODABLE not in text and not any(string in text for string in strings):
+            return None
+        text = _last_text(alphabet, said)  # what is no text in the end alone may be cut within a character there
+    return next((string for string in strings if string in text), None)
 
 
-def _held(alphabet: Alphabet, strings: Sequence[str], ids: Sequence[int]) -> str | None:
-    """Return the first of some strings that the last piece of what tokens say holds."""
-    (text,) = alphabet.pieces(ids)[-1:]
-    return next((string for string in strings if isinstance(text, str) and string in text), None)
+def _last_text(alphabet: Alphabet, ids: Sequence[int]) -> str:
+    """Return the last piece of what tokens say; nothing if it is a special."""
+    (piece,) = alphabet.pieces(ids)[-1:]
+    return piece if isinstance(piece, str) else ""
 
 
 def completion_of(
