@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Collection
 from typing import Any
+
+MODEL_ARGUMENTS = (
+    "pretrained", "strategy", "strategy.NAME", "task", "task.NAME", "model.NAME", "max_length", "max_gen_toks", "thought_tokens",
+    "results", "responses", "batch_size", "max_batch_size", "device", "threads", "trust_plugins",
+)  # fmt: skip
+
+
+def check_model_arguments(names: Collection[str]) -> None:
+    """Raise ValueError for a name that lm-eval's ``--model_args`` cannot have here, or if ``pretrained`` is not among them."""
+    wrong = [name for name in names if "." not in name and name not in MODEL_ARGUMENTS]
+    if wrong:
+        raise ValueError(f"model_args: unknown argument {wrong[0]!r}; legal: {', '.join(MODEL_ARGUMENTS)}")
+    if "pretrained" not in names:
+        raise ValueError("model_args: name the run or the model that is asked, as pretrained=FOLDER")
 
 
 def check_whole(name: str, value: Any, *, low: int, high: int | None = None) -> None:

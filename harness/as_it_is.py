@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +33,7 @@ Made = TypeVar("Made", bound=Backbone)
 OWN_METHODS = ("weave", "positions", "sight", "forward", "passes", "readout", "parts")  # that such a model cannot follow
 TOLERANCE, RELATIVE_TOLERANCE = 1e-3, 1e-4  # of logits; of the largest one, where that is less
 TEST_TOKENS, TEST_CUT = 13, 5
+UNEQUAL = ((5, 1, 3), (1, 4, 0), (0, 2, 4), (7, 1, 2))  # tokens that rows advance by, step by step: up to 13, 8 and 9
 LOUD = 1024.0  # logits are made as large as this, so that a cap behind the head is seen
 PRODUCTS = ("mm", "addmm")  # how linears appear to torch's counter; attention's are batched ones
 
@@ -73,7 +73,7 @@ def _tested(model: Any, made: Callable[[Shape], Made], *, path: str, kind: str, 
     try:
         logits, shape = _followed(model, ids)
         backbone = made(shape)
-        off = max(float((found - logits).abs().max()) for found in _asked(backbone, ids))
+        off = max(float((found - logits[:length]).abs().max()) for length, found in _asked(backbone, ids))
     except Exception as error:  # of whatever kind: its forward may take other arguments than those that we give
         raise _not_followed(path, kind, str(error) or type(error).__name__) from None
     if not off <= min(TOLERANCE, RELATIVE_TOLERANCE * float(logits.abs().max())):  # NaN too
@@ -191,15 +191,26 @@ def _matrices(base: nn.Module) -> Sequence[int]:
     return sizes
 
 
-def _asked(backbone: Backbone, ids: np.ndarray[Any, Any]) -> list[Tensor]:
-    """Our logits (n, V) of a text: fed whole, and in two chunks."""
-    found = []
-    for cuts in ((0, len(ids)), (0, TEST_CUT, len(ids))):
-        decoder = Decoder(backbone, reference_layers=backbone.layers)
-        row, parts = decoder.new_row(decoder.accounts.open(np.inf)), []
-        for start, stop in pairwise(cuts):
-            said, places = ids[start:stop].tolist(), list(range(start, stop))
-            every, _ = decoder.feed([Feed(row, said, [0] * len(said), places, every=True)])
-            parts.append(every[row])
-        found.append(torch.cat(parts))
-    return found
+def _asked(backbone: Backbone, ids: np.ndarray[Any, Any]) -> list[tuple[int, Tensor]]:
+    """Our logits (n, V) of the first n tokens of a text, with n: fed whole, in two chunks, and in rows of unequal chunks."""
+    whole, cut = (_fed(backbone, ids, [[size] for size in sizes]) for sizes in ((len(ids),), (TEST_CUT, len(ids) - TEST_CUT)))
+    return [*whole, *cut, *_fed(backbone, ids, UNEQUAL)]
+
+
+def _fed(backbone: Backbone, ids: np.ndarray[Any, Any], steps: Sequence[Sequence[int]]) -> list[tuple[int, Tensor]]:
+    """Rows of one text after as many more tokens as each step says of each row: their lengths and logits."""
+    decoder = Decoder(backbone, reference_layers=backbone.layers)
+    account = decoder.accounts.open(np.inf)
+    rows = [decoder.new_row(account) for _ in steps[0]]
+    at, found = [0] * len(rows), [list[Tensor]() for _ in rows]
+    for sizes in steps:
+        feeds = []
+        for number, size in enumerate(sizes):
+            places = list(range(at[number], min(at[number] + size, len(ids))))
+            if places:
+                feeds.append(Feed(rows[number], ids[places].tolist(), [0] * len(places), places, every=True))
+                at[number] += len(places)
+        every, _ = decoder.feed(feeds) if feeds else ({}, set())
+        for number, row in enumerate(rows):
+            found[number] += [every[row]] if row in every else []
+    return [(at[number], torch.cat(parts)) for number, parts in enumerate(found) if parts]

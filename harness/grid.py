@@ -20,7 +20,7 @@ from harness.plugin_spec import plugin_json
 from harness.refusal import Unsuited, is_refusal
 from harness.spec import RunSpec, make_spec
 from harness.spec_text import defaulted_line
-from harness.suite import Arm, Block, Suite
+from harness.suite import MOST_BUDGETS, Arm, Block, Suite
 from harness.suite_file import family_arms
 
 Settings = Mapping[str, Any]
@@ -107,6 +107,9 @@ def check_size(suite: Suite) -> None:
         raise ValueError(
             f"the comparison asks for {runs:,} runs; up to {MOST_RUNS:,} are legal: name fewer seeds, budgets, points or arms"
         )
+    for block in suite.blocks:
+        if len(block.train_flops) > MOST_BUDGETS:
+            raise ValueError(f"train_flops: expected at most {MOST_BUDGETS} budgets, got {len(block.train_flops):,}")
 
 
 def _most_runs(block: Block) -> int:

@@ -55,6 +55,7 @@ def runs(results: Path, *, task: str | None = None) -> tuple[list[Row], list[str
         try:
             record = records.check_run(records.read_record(folder, hashed=False), folder / RUN)
             records.check_shape(record, shapes.Listed, folder / RUN)
+            records.check_place(record, folder)
             rows.append(_row(record, folder, results))
         except ValueError as error:
             left_out.append(str(error))

@@ -20,7 +20,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
-from harness.arguments import check_whole
+from harness.arguments import check_model_arguments, check_whole
 from harness.asked_model import Asked, load
 from harness.bridged import TRUNCATED, Costs, Work, draws, rolling, saying, scoring
 from harness.chat import ChatTemplate, tokenizer_of
@@ -37,10 +37,6 @@ from harness.session import Session
 from harness.spec import digest
 from harness.visible import to_stderr
 
-ARGUMENTS = (
-    "pretrained", "strategy", "strategy.NAME", "task", "task.NAME", "model.NAME", "max_length", "max_gen_toks", "thought_tokens",
-    "results", "responses", "batch_size", "max_batch_size", "device", "threads", "trust_plugins",
-)  # fmt: skip
 MARK = "thinking-harness: asked"  # in a cache of lm-eval's: whose answers it holds
 
 
@@ -59,7 +55,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str | None = None,
         *,
         strategy: str | None = None,
         task: str | None = None,
@@ -76,9 +72,7 @@ class ThinkingLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         **settings: Any,
     ) -> None:
         super().__init__()
-        wrong = [key for key in settings if "." not in key]
-        if wrong:
-            raise ValueError(f"model_args: unknown argument {wrong[0]!r}; legal: {', '.join(ARGUMENTS)}")
+        check_model_arguments([*settings, *([] if pretrained is None else ["pretrained"])])
         counts = {"max_length": max_length, "max_gen_toks": max_gen_toks, "thought_tokens": thought_tokens}
         for name, count in (counts | {"max_batch_size": max_batch_size, "threads": threads}).items():
             if count is not None:

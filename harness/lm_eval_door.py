@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import jsonl, storage
+from harness.arguments import check_model_arguments
 from harness.model_size import check_fits
 from harness.pretrained import check_there
 from harness.reading import read_json
@@ -22,12 +23,16 @@ from harness.responses import Response, arguments_key, by_arguments
 from harness.spec import ModelSpec
 from harness.visible import to_stderr
 
+OWN_OPTIONS = ("device", "batch_size", "max_batch_size")
 TASKS = Path(__file__).resolve().parent.parent / "tasks" / "yaml"
 
 
 def run_lm_eval(arguments: Sequence[str]) -> None:
     """Run lm-eval's command line; ValueError for what is wrong in our model's arguments, SystemExit as argparse has it."""
-    if (named := pretrained_in(arguments)) is not None and not (Path(named) / "run.json").is_file():
+    given = model_arguments_in(arguments)
+    if given:
+        _check_names(given)
+    if (named := given.get("pretrained")) is not None and not (Path(named) / "run.json").is_file():
         check_there(named, key="pretrained")  # before lm-eval is imported, which takes seconds
         check_fits(ModelSpec(path=named), taught=False, key="pretrained")
     from lm_eval._cli import HarnessCLI
@@ -49,8 +54,16 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
     add_traces(sorted(set(_samples(output)) - before))
 
 
-def pretrained_in(arguments: Sequence[str]) -> str | None:
-    """The model that arguments name for `thinking`; None where they name none, or another kind of model."""
+def _check_names(given: Mapping[str, str]) -> None:
+    """ValueError for a model argument that is unknown, or that lm-eval hands over from an option of its own."""
+    check_model_arguments(given)
+    for name in OWN_OPTIONS:
+        if name in given:
+            raise ValueError(f"model_args: {name} is an option of lm-eval itself; give it as --{name}")
+
+
+def model_arguments_in(arguments: Sequence[str]) -> dict[str, str]:
+    """The model arguments for `thinking` as they are typed, by name; none where another model is named, or in another form."""
     given: dict[str, list[str]] = {}
     words: list[str] = []
     for word in arguments:
@@ -61,10 +74,10 @@ def pretrained_in(arguments: Sequence[str]) -> str | None:
         else:
             words.append(word)
     if "thinking" not in given.get("--model", given.get("-M", [])):
-        return None
-    pairs = [pair for word in given.get("--model_args", given.get("-a", [])) for pair in word.split(",")]
-    named = [value for key, equals, value in (pair.strip().partition("=") for pair in pairs) if key == "pretrained" and equals]
-    return named[-1] if named else None
+        return {}
+    pairs = [pair.strip() for word in given.get("--model_args", given.get("-a", [])) for pair in word.split(",")]
+    typed = [pair.partition("=") for pair in pairs if pair and not pair.startswith("{")]
+    return {name: value for name, equals, value in typed if equals}
 
 
 @contextmanager

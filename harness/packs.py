@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from harness import records, storage
 from harness.reading import check_plain, check_readable
-from harness.records import RUN_PATH, place_of
+from harness.records import RUN_PATH
 
 SUFFIX = ".tar.xz"
 KEPT = ("run.json", "problems.jsonl", "timing.json")  # of every run
@@ -90,9 +90,7 @@ def _entries(results: Path, task: str | None) -> tuple[list[_Entry], list[str]]:
     for folder in records.run_folders(results, task=task):
         path = folder.relative_to(results).as_posix()
         try:
-            record = records.read_run(folder)
-            if path != place_of(record):
-                raise ValueError(f"{folder} holds the record of {place_of(record)}; move it there")
+            record = records.check_place(records.read_run(folder), folder)
             for name in KEPT + OF_ONE_SEED:
                 check_readable(folder / name)
         except ValueError as error:
@@ -173,9 +171,7 @@ def _record_among(group: Iterable[tuple[str, str, IO[bytes]]], folder: Path) -> 
         raise ValueError(f"{folder} has no {records.RUN}: it was not made by `pack`")
     path = folder / records.RUN
     record = records.check_run(records.parse_record(content, path, hashes.get), path)
-    if place_of(record) != "/".join(folder.parts[-4:]):
-        raise ValueError(f"{folder} holds the record of {place_of(record)}; leave it out")
-    return record
+    return records.check_place(record, folder)
 
 
 def _check(source: Path) -> None:

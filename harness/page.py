@@ -145,7 +145,7 @@ def _read(runs: Mapping[str, Path], spoilt: list[str]) -> Iterator[tuple[str, tu
     """Records by name, one after another; what is wrong with a spoilt one is noted."""
     for name, folder in runs.items():
         try:
-            record = records.read_run(folder)
+            record = records.check_place(records.read_run(folder), folder)
         except ValueError as error:
             spoilt.append(str(error))
             continue

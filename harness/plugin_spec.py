@@ -82,5 +82,6 @@ def check_runs_no_code(cls: type[Any], values: Mapping[str, Any], *, prefix: str
         if field.metadata.get("runs_code") and values.get(field.name, field.default) != field.default:
             raise registry.Untrusted(
                 f"{prefix}.{field.name}={values[field.name]!r} may run code and is named by a record, not by you, so it is not "
-                "used; read what it names, then add --trust-plugins (in Python: trust_plugins=True)"
+                "used; read what it names, then add --trust-plugins (in Python: trust_plugins=True; in lm-eval: --model_args "
+                "..,trust_plugins=true)"
             )

@@ -124,12 +124,16 @@ class Document:
 
 
 def closed(pieces: Sequence[str | Special], closes: Sequence[str]) -> tuple[str | Special, ...] | None:
-    """Pieces up to the first of some strings in the last of them; None where it holds none."""
+    """Pieces up to where some strings cut the last of them off, one string after another; None where it holds none.
+
+    The order of the strings matters where they overlap, as in lm-eval: "Qu: y" is cut by "y" and then by ": y" to "Qu: ".
+    """
     last = pieces[-1] if pieces else ""
-    found = [last.index(text) for text in closes if text in last] if isinstance(last, str) else []
-    if not found:
+    if not isinstance(last, str) or not any(text in last for text in closes):
         return None
-    kept = str(last)[: min(found)]
+    kept = last
+    for text in closes:
+        kept = kept.partition(text)[0]
     return (*pieces[:-1], kept) if kept else tuple(pieces[:-1])
 
 

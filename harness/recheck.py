@@ -101,6 +101,7 @@ def check_records(results: Path, *, report: Callable[[str], None] | None = None,
     for folder in records.run_folders(results):
         name = folder.relative_to(results).as_posix()
         try:
+            records.check_place(records.read_record(folder, hashed=False), folder)
             checked[name] = recheck(folder, regrader=regrader, trust_plugins=trust_plugins)
         except ValueError as error:
             spoilt[name] = str(error)

@@ -298,6 +298,13 @@ def folder_of(results: Path, record: Record) -> Path:
     return results / place_of(record | own)
 
 
+def check_place(record: Record, folder: Path) -> Record:
+    """Return a run's record; ValueError if it lies in another folder than its own, as a copy does, which would count twice."""
+    if (place := place_of(record)) != "/".join(folder.parts[-4:]):
+        raise ValueError(f"{folder} holds the record of {place}; move it there, or delete it if it is a copy")
+    return record
+
+
 def place_of(record: Record) -> str:
     """Where a record belongs, from the results folder; needs no plugin's code. ValueError if that is no run's path."""
     try:

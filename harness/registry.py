@@ -64,7 +64,7 @@ def find(kind: Kind, name: str, *, trust_plugins: bool = True) -> type[Any]:
     if not trust_plugins and not is_trusted(name):
         raise Untrusted(
             f"{kind} {name!r} is named by a record, not by you, so its code is not imported; read it, then add "
-            "--trust-plugins (in Python: trust_plugins=True)"
+            "--trust-plugins (in Python: trust_plugins=True; in lm-eval: --model_args ..,trust_plugins=true)"
         )
     if ":" in name:
         module_name, _, class_name = name.partition(":")

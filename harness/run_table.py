@@ -105,7 +105,7 @@ def _records(results: Path) -> tuple[dict[str, Record], list[str]]:
     left_out: list[str] = []
     for folder in records.run_folders(results):
         try:
-            found[folder.relative_to(results).as_posix()] = _whole(records.read_run(folder), folder)
+            found[folder.relative_to(results).as_posix()] = _whole(records.check_place(records.read_run(folder), folder), folder)
         except ValueError as error:
             left_out.append(str(error))
     for path in sorted((results / "records").rglob(f"*{packs.SUFFIX}")):

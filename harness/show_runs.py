@@ -73,7 +73,7 @@ def _comparable(spec: RunSpec, results: Path) -> tuple[RunSpec, list[Record]]:
     found = []
     for folder in records.run_folders(results, task=registry.title("task", own["task"])):
         try:
-            record = records.read_measured(folder)
+            record = records.check_place(records.read_measured(folder), folder)
         except ValueError as error:
             to_stderr(f"left out: {error}")
             continue

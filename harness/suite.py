@@ -22,7 +22,9 @@ from harness.legal import (
 )
 
 Settings = Mapping[str, Any]
-MOST_SEEDS = 100_000
+MOST_SEEDS, MOST_BUDGETS = 100_000, 100
+# Settings that a block says for all of its arms, and the names by which it does.
+OF_BLOCK = {"train.flops": "train_flops (or the arm's spends_flops)", "infer.problems": "problems"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,9 @@ class Arm:
 
     def __post_init__(self) -> None:
         where = f"arm {self.label!r}"
+        for key in OF_BLOCK:
+            if key in self.settings or key in self.points:
+                raise ValueError(f"{where}: {key}: all arms of a block have one, its {OF_BLOCK[key]}; set it there")
         for key, values in self.points.items():
             check_distinct(f"{where}: points of {key}", values)
         if self.budgets is not None:
@@ -104,6 +109,10 @@ class Block:
     def __post_init__(self) -> None:
         check_file_name("name", self.name)
         _check_budgets("train_flops", self.train_flops)
+        if "train.flops" in self.settings and {_number(self.settings["train.flops"])} != set(map(float, self.train_flops)):
+            raise ValueError("train.flops: the block's train_flops says it too, and otherwise; give train_flops alone")
+        if self.problems is not None and "infer.problems" in self.settings:
+            raise ValueError("infer.problems: the block's problems says it too; give problems alone")
         if self.problems is not None:
             check_whole("problems", self.problems, low=1, high=MOST_PROBLEMS)
         check_whole("validation", self.validation, low=1, high=MOST_PROBLEMS)
@@ -131,6 +140,14 @@ class Suite:
 
     def __post_init__(self) -> None:
         check_file_name("name", self.name)
+
+
+def _number(typed: Any) -> float | None:
+    """A number as it is typed; None for anything else, which is refused where settings are read."""
+    try:
+        return float(typed)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _check_budgets(key: str, budgets: Sequence[float]) -> None:

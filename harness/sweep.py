@@ -59,9 +59,10 @@ def sweep_suite(
     budgets = default_flops(task, settings) if train_flops is None else numbers(train_flops, "--train-flops")
     shared = {k: v for k, v in settings.items() if not k.startswith("strategy.")}
     own = {k: v for k, v in settings.items() if k.startswith("strategy.")}
-    arms = [Arm(strategy=strategy, name=f"{key.rpartition('.')[2]}={v}", settings={**own, key: v}) for v in values]
     if key == BUDGET:
         budgets, arms = numbers(",".join(values), "--over"), [Arm(strategy=strategy, name=short_name(strategy), settings=own)]
+    else:
+        arms = [Arm(strategy=strategy, name=f"{key.rpartition('.')[2]}={v}", settings={**own, key: v}) for v in values]
     count = None if problems is None else whole_of(problems, "--problems", low=1, high=MOST_PROBLEMS)
     name = "-".join(folder_name(part) for part in ("sweep", short_name(task), short_name(strategy), key))
     block = Block(

@@ -46,6 +46,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "experts": ("MixtralConfig", GROUPED | {"num_local_experts": 4}, "is not known here"),
     "states of another kind": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 2}, "do not keep keys and values"),
     "both ways": ("BertConfig", SHAPE, "do not keep keys and values"),
+    "masks by column": (
+        "GPTNeoConfig",
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global"], 2]], "max_position_embeddings": 96},
+        "logits differ by",
+    ),
     "places in the mask": ("BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "is not followed here"),
 }
 

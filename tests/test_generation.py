@@ -257,3 +257,12 @@ def test_counts_of_the_model_are_whole_numbers(folder: Path, name: str) -> None:
 
 def test_greedy_is_the_sampler_of_no_arguments() -> None:
     assert Sampler() == GREEDY
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p", "typical_p", "max_gen_toks"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_refused_by_name_before_anything_is_asked(name: str, value: float, tmp_path: Path) -> None:
+    """Also where requests are told apart by their arguments, which are no JSON then."""
+    lm = model(run_of("direct", {}, data=squares(tmp_path), results=tmp_path))
+    with pytest.raises(ValueError, match=rf"^generation_kwargs: {name}: expected a (whole )?number"):
+        lm.generate_until([asking("generate_until", "12", {"do_sample": True, name: value})], disable_tqdm=True)

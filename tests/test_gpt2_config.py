@@ -211,7 +211,7 @@ def test_logits_that_are_small_are_held_as_strictly(tmp_path: Path, monkeypatch:
     assert float(theirs(path, IDS).abs().max()) < 0.01
     loaded(path)
     own = as_it_is._asked
-    monkeypatch.setattr(as_it_is, "_asked", lambda *given: [1.05 * found for found in own(*given)])
+    monkeypatch.setattr(as_it_is, "_asked", lambda *given: [(n, 1.05 * found) for n, found in own(*given)])
     with pytest.raises(ValueError, match="logits differ by"):
         loaded(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from records_made import reseal, written
 
 from harness.cli import main
 from harness.listing import runs
+from harness.records import seal
 
 
 def facts(value: float, *, name: str = "accuracy", **spec: Any) -> Any:
@@ -93,11 +95,25 @@ def test_mistakes(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_many_runs_take_seconds(results: Path) -> None:
     """As many as a large comparison has."""
-    record = (next(results.glob("runs/arithmetic/*/*/run.json"))).read_text()
-    for at in range(1000):
-        folder = results / "runs" / "arithmetic" / "many" / f"{at:012x}-s0"
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text(record)
+    path = next(results.glob("runs/arithmetic/*/*/run.json"))
+    record = json.loads(path.read_text())
+    for seed in range(10, 1010):
+        folder = path.parent.with_name(f"{record['fingerprint']}-s{seed}")
+        folder.mkdir()
+        moved = record | {"seed": seed, "spec": record["spec"] | {"seed": seed}}
+        (folder / "run.json").write_text(json.dumps(moved | {"digest": seal(moved)}))
     begun_s = time.monotonic()
     assert len(runs(results)[0]) == 1003
     assert time.monotonic() - begun_s < 10
+
+
+def test_a_copy_of_a_runs_folder_is_no_run_of_its_own(tmp_path: Path) -> None:
+    """Beside the run, and below another task's name: told by every reader of all runs, and counted by none."""
+    folder = written(tmp_path)
+    reseal(folder, facts(0.5))
+    whole, _ = runs(tmp_path)
+    shutil.copytree(folder, folder.with_name(folder.name + ".bak"))
+    shutil.copytree(tmp_path / "runs" / "arithmetic", tmp_path / "runs" / "old")
+    rows, left_out = runs(tmp_path)
+    assert rows == whole and len(rows) == 1
+    assert len(left_out) == 3 and all("delete it if it is a copy" in line for line in left_out)

@@ -19,7 +19,7 @@ from harness import make_spec, model_size
 from harness.api import run
 from harness.asked_model import load
 from harness.cli import main
-from harness.lm_eval_door import pretrained_in
+from harness.lm_eval_door import model_arguments_in, run_lm_eval
 from harness.pretrained import check_there
 from harness.runs import plan
 from harness.spec import ModelSpec
@@ -99,7 +99,7 @@ def test_models_that_are_there_pass(tmp_path: Path) -> None:
     ],
 )
 def test_the_model_is_found_among_lm_evals_arguments(words: str, named: str | None) -> None:
-    assert pretrained_in(words.split()) == named
+    assert model_arguments_in(words.split()).get("pretrained") == named
 
 
 # Models that do not fit
@@ -188,6 +188,9 @@ def test_a_containers_limit_is_what_there_is(tmp_path: Path, monkeypatch: pytest
         ["run", "--strategy=direct", "--task=k_hop", "--set=model.layers=96", "--set=model.width=8192"],
         ["compare", "--task=k_hop", "--set=model.path=/nowhere", "--train-flops=0"],
         ["lm-eval", "run", "--model", "thinking", "--model_args", "pretrained=/nowhere", "--tasks", "x"],
+        ["lm-eval", "run", "--model", "thinking", "--model_args", "pretraind=nope", "--tasks", "x"],
+        ["lm-eval", "run", "--model", "thinking", "--model_args", "strategy=direct", "--tasks", "x"],
+        ["lm-eval", "run", "--model", "thinking", "--model_args", "pretrained=a,device=cpu", "--tasks", "x"],
     ],
 )
 def test_it_takes_less_than_three_seconds_of_cpu(words: list[str], tmp_path: Path) -> None:
@@ -199,3 +202,17 @@ def test_it_takes_less_than_three_seconds_of_cpu(words: list[str], tmp_path: Pat
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and done.stdout == ""
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("pretraind=nope", "unknown argument 'pretraind'; legal: pretrained, "),
+        ("strategy=direct", "name the run or the model that is asked"),
+        ("pretrained=a,device=cpu", "device is an option of lm-eval itself; give it as --device"),
+    ],
+)
+def test_mistyped_model_arguments_are_told_before_lm_eval_is_asked(words: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r"^model_args: ") as told:
+        run_lm_eval(["run", "--model", "thinking", "--model_args", words, "--tasks", "x"])
+    assert said in str(told.value)

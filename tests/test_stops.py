@@ -114,3 +114,15 @@ def test_a_character_that_is_cut_by_a_token_meets_no_stop_before_it_is_whole(tmp
     ids = alphabet.encode("x\u4f60y").tolist()
     where = [met(alphabet, ("\u4f60",), ids[: at + 1]) for at in range(len(ids))]
     assert len(ids) >= 5 and where.index("\u4f60") == len(ids) - 2
+
+
+def test_stops_that_overlap_cut_one_after_another_as_stock_does(pair: tuple[ThinkingLM, Any]) -> None:
+    """Where several strings end an answer at once, each cuts what the one before it has left, in the order that is given."""
+    ours, stock = pair
+    (text,) = answers(stock, [()], CONTEXTS[:1])
+    words = [text[at : at + 3] for at in range(2, len(text) - 3)]
+    word = next(one for one in words if one.isascii() and len(set(one)) == 3)
+    first, last = word[:2], word[1:]
+    chosen = [(last, first), (first, last), (word[1], first), (first, word[1]), (word[2], word), (word, word[2])]
+    found = answers(ours, chosen, CONTEXTS[:1])
+    assert found == answers(stock, chosen, CONTEXTS[:1]) and len(set(found)) > 1
