@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--task", help="Name (see `list`), file.py, or package.module:Class; of a suite: only its blocks of that task.")
 @click.option("--strategies", help="Names, separated by commas.  [default: all that suit the task]")
-@click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="A comparison in a TOML file, or a name: demo.")
+@click.option(
+    "--suite",
+    "suite_file",
+    type=click.Path(path_type=Path),
+    help="A comparison in a TOML file, or a name: demo, reference, smollm2.",
+)
 @click.option("--family/--no-family", default=None, help="Add the comparator family.  [default: unless --strategies is given]")
 @SEEDS
 @click.option(

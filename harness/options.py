@@ -35,6 +35,8 @@ class _Results(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The folder in which the command works."""
+        if value == "":
+            raise ValueError("--results: expected a folder or a URL, got nothing (an unset variable of the shell, say)")
         if ctx is None or isinstance(value, Path) or "://" not in value:  # what opens URLs takes a while to load
             return Path(value)
         from harness.remote import Remote

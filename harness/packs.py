@@ -42,6 +42,10 @@ class Odd(ValueError):
     """A pack holds what `pack` never writes."""
 
 
+class Damaged(ValueError):
+    """A pack cannot be read, or not to its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """What a pack holds, in runs and bytes before and after compression, and what was left out and why."""
@@ -200,7 +204,10 @@ def _files(source: Path) -> Generator[tuple[str, str, IO[bytes]], None, None]:
 
 def _opened(source: Path) -> lzma.LZMAFile:
     """The decompressed stream; a pipe or a device is not waited for."""
-    check_plain(source)
+    try:
+        check_plain(source)
+    except ValueError as error:
+        raise Damaged(str(error)) from None
     return lzma.open(source)
 
 
@@ -209,13 +216,13 @@ def _sound(source: Path) -> Iterator[None]:
     """Turn the errors of a damaged or unreadable pack into ValueErrors, wherever its files are read."""
     try:
         yield
-    except Odd:
+    except (Odd, Damaged):
         raise
     except OSError as error:
         raise ValueError(f"SOURCE: cannot read {source}: {error.strerror or error}") from None
     except DAMAGE as error:
         what = str(error) or type(error).__name__
-        raise ValueError(f"{source} is truncated or damaged ({what}); fetch it again, or make it anew with `pack`") from None
+        raise Damaged(f"{source} is truncated or damaged ({what}); fetch it again, or make it anew with `pack`") from None
 
 
 def _place(member: Any, source: Path) -> tuple[str, str]:

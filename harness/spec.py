@@ -203,6 +203,7 @@ def canonical(value: Any) -> str:
 
 
 GROUPS = ("strategy", "task", "model", "train", "infer", "pretraining")
+OWN_SHAPE = ("size", "layers", "width", "heads")  # settings of a model that is made here
 
 
 def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int = 1) -> RunSpec:
@@ -212,6 +213,7 @@ def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = 
     for. Raises ValueError that names the key and the legal ones.
     """
     groups = _grouped(settings or {})
+    _check_shape(groups["model"])
     before = groups.pop("pretraining")
     phase = _make_phase(strategy, task, groups, after=bool(before))
     if not {"strategy", "task"} & before.keys():
@@ -228,6 +230,16 @@ def make_spec(*, strategy: str, task: str, settings: Mapping[str, Any] | None = 
         threads=_checked_number("--threads", threads, *THREADS),
         pretraining=pretraining,
     )
+
+
+def _check_shape(given: Mapping[str, Any]) -> None:
+    """ValueError for the shape of a new model beside the path of one that has its own."""
+    path = build(ModelSpec, {"path": given.get("path")}, prefix="model").path
+    named = [key for key in OWN_SHAPE if given.get(key) is not None]
+    if path is not None and named:
+        raise ValueError(
+            f"model.{named[0]}: the model at model.path={path} has its own; leave it out (model.context_tokens may be shortened)"
+        )
 
 
 def _checked_number(option: str, value: Any, low: int, high: int) -> int:

@@ -59,7 +59,10 @@ class File(Task):
     def lacks(self, need: str) -> str:
         """The first row without steps."""
         bare = [row.line for row in self._data.rows if not row.steps] if self.path and need == "worked_lines" else []
-        return f"{self.path}:{bare[0]} has no {self.steps_key!r}, nor have {len(bare) - 1:,} other rows" if bare else ""
+        if not bare:
+            return ""
+        more = f", and {len(bare) - 1:,} more of {len(self._data.rows):,} rows have none" if len(bare) > 1 else ""
+        return f"{self.path}:{bare[0]} has no {self.steps_key!r}{more}; add them, or leave these rows out"
 
     def data_rows(self, split: Split) -> int:
         """Rows of a split."""

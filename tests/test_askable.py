@@ -150,9 +150,8 @@ def test_one_row_without_steps_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     rows[20]["steps"] = []
     path = written(tmp_path, rows)
     for strategy in ("chain_of_thought", "side_targets"):
-        with pytest.raises(
-            ValueError, match=rf"needs a task with worked_lines.* \({path}:17 has no 'steps', nor have 1 other rows\)"
-        ):
+        bare = rf"{path}:17 has no 'steps', and 1 more of {len(rows)} rows have none; add them, or leave these rows out"
+        with pytest.raises(ValueError, match=rf"needs a task with worked_lines.* \({bare}\)"):
             spec_of(path, strategy)
     with pytest.raises(ValueError, match=rf"noisy_oracle.* \({path}:17 has no 'steps'"):
         spec_of(path, "tree_of_thoughts", strategy__evaluator="noisy_oracle", strategy__base="direct")

@@ -313,3 +313,7 @@ def test_shipped_suites_and_names_are_legal() -> None:
 def test_checking_nothing_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no run and no table" in refused(["report", "--check", "--results", str(tmp_path)], capsys)
     assert "no run and no table" in refused(["report", "--check", "--results", str(tmp_path / "no")], capsys)
+
+
+def test_an_empty_results_folder_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--results: expected a folder or a URL, got nothing" in refused(["list", "--runs", "--results", ""], capsys)

@@ -16,7 +16,7 @@ from records_made import contents, written
 
 from harness.cli import main
 from harness.merging import merge
-from harness.packs import KEPT, OF_ONE_SEED, pack, unpacked
+from harness.packs import KEPT, OF_ONE_SEED, pack, read_pack, unpacked
 
 RUN = "runs/arithmetic/direct/0123456789ab-s0"
 
@@ -188,3 +188,9 @@ def test_command(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert printed["runs"] == 1 and printed["packed_bytes"] == (tmp_path / "p.tar.xz").stat().st_size
     assert main([*argv, "--task", "nothing"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_in_a_packs_place_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "p.tar.xz").mkdir()
+    with pytest.raises(ValueError, match=r"p\.tar\.xz cannot be read: it is a folder$"):
+        read_pack(tmp_path / "p.tar.xz")

@@ -326,3 +326,10 @@ def test_smollm2_is_asked_by_a_run(smollm2: str, tmp_path: Path) -> None:
     assert record["model"]["parameters"] == 134_515_008 and record["model"]["outputs"] == 49152
     assert recheck(records.run_folder(tmp_path, spec)).problems == ()
     assert sum(p.stat().st_size for p in records.weights_folder(tmp_path, spec).iterdir()) < 5_000_000
+
+
+@pytest.mark.parametrize(("name", "value"), [("width", 64), ("layers", 7), ("heads", 2), ("size", "xs")])
+def test_a_pretrained_model_has_its_own_shape(name: str, value: object) -> None:
+    """A shape beside its path would stand in the record and mean nothing."""
+    with pytest.raises(ValueError, match=rf"^model\.{name}: the model at model\.path=gpt2 has its own; leave it out"):
+        make_spec(strategy="direct", task="k_hop", settings={"model.path": "gpt2", f"model.{name}": value, "train.flops": 0})
