@@ -43,7 +43,7 @@ def check_number(name: str, value: Any, *, low: float, high: float | None = None
 
 
 def _finite(value: Any) -> bool:
-    """Whether a value is a real number that a float can hold."""
+    """Return whether a value is a real number that a float can hold."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Whether a model can hold and spell what a run teaches and asks: looked at before anything is trained.
+"""Checks, before anything is trained, that a model can hold and spell the texts that a run teaches and asks.
 
 An error names where the problem comes from (`Task.origin`: a file and its line) and what to do. Knows tasks, strategies and
 alphabets; runs no model.
@@ -71,7 +71,7 @@ def check_question(spec: RunSpec, question: Question, alphabet: Alphabet, contex
 
 
 class Ruler:
-    """How many tokens texts have. own_context: whether the user can give the model a longer context."""
+    """A measure of texts in tokens. own_context: whether the user can give the model a longer context."""
 
     def __init__(self, alphabet: Alphabet, context_tokens: int, *, own_context: bool) -> None:
         self._alphabet, self._context, self._own_context = alphabet, context_tokens, own_context
@@ -233,7 +233,7 @@ def _supplied(examples: Callable[[Examples], Any], lines: tuple[str, ...], want:
 
 
 def _check_problems(task: Task, strategy: Strategy, problems: Sequence[Problem], ruler: Ruler) -> None:
-    """What holds for taught and asked problems alike: lines where they are needed, and texts that can be spelled."""
+    """Check taught and asked problems alike: worked lines where they are needed, and texts that can be spelled."""
     if "worked_lines" in strategy.needs():
         bare = [task.origin(problem.question.id) for problem in problems if not problem.key.lines]
         if bare:

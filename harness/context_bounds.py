@@ -1,4 +1,4 @@
-"""How long the texts of a pretrained model may be, and lines for whoever meets that bound. Knows configurations alone."""
+"""Bounds on the texts of a pretrained model, and lines for whoever meets them. Knows configurations alone."""
 
 from __future__ import annotations
 

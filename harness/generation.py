@@ -21,7 +21,7 @@ WHERE = "generation_kwargs"
 
 
 def going_of(given: Mapping[str, Any], *, cap_tokens: int, sample: int = 0) -> Going:
-    """How to go on, from generation arguments; an argument that is None is not given. ValueError names one that is not legal.
+    """Read generation arguments; an argument that is None is not given. ValueError names one that is not legal.
 
     cap_tokens: the most tokens where no argument says; sample: which of several draws it is.
     """
