@@ -132,7 +132,7 @@ def _made(examination: Examination, index: int, parts: Mapping[int, Outcome]) ->
 
 
 def _kept(folder: Path, examination: Examination, traces: int, shape: type[shapes.Line]) -> int:
-    """How many problems are done; what the files hold beyond them, a torn or spoilt line and those behind it, is cut off."""
+    """Count the problems that are done, and cut off the rest of the files: a torn or spoilt line and those behind it."""
     kept = {name: _whole_lines(folder / name, examination.ids, kind) for name, kind in ((LINES, shape), (TRACES, shapes.Trace))}
     done = len(kept[LINES]) - 1
     if len(kept[TRACES]) - 1 < min(done, traces):  # traces stand in the problems' order: those behind a gap are asked again
@@ -144,7 +144,7 @@ def _kept(folder: Path, examination: Examination, traces: int, shape: type[shape
 
 
 def _whole_lines(path: Path, ids: Sequence[str], shape: type[shapes.Line] | type[shapes.Trace]) -> list[int]:
-    """Where the first 0, 1, 2, .. whole lines of these problems end. ValueError for a file that cannot be read."""
+    """Return where the first 0, 1, 2, .. whole lines of these problems end. ValueError for a file that cannot be read."""
     check_readable(path)
     ends, decoder = [0], msgspec.json.Decoder(shape)
     for raw, name in zip(jsonl.whole_lines_of(path), ids, strict=False):

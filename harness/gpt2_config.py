@@ -24,7 +24,7 @@ def kind_of_config(config: Any) -> str:
 
 
 def odd_facts(config: Any) -> tuple[str, ...]:
-    """What a GPT-2's config says that our kernels do not follow, as ``name=value``. ValueError for an unknown activation."""
+    """Return the facts of a GPT-2's config that our kernels do not follow. ValueError for an unknown activation."""
     followed = {
         "activation_function": _is_tanh_gelu(config.activation_function),
         "n_inner": config.n_inner in (None, 4 * config.n_embd),
@@ -43,7 +43,7 @@ def _as_json(value: Any) -> str:
 
 
 def _is_tanh_gelu(name: str) -> bool:
-    """Whether an activation has the values of tanh GELU, of whatever name."""
+    """Return whether an activation has the values of tanh GELU, of whatever name."""
     from transformers.activations import ACT2FN
 
     if name not in ACT2FN:

@@ -113,7 +113,7 @@ def check_size(suite: Suite) -> None:
 
 
 def _most_runs(block: Block) -> int:
-    """How many runs a block's own arms have, with all their points; dials that places of asking turn are not counted."""
+    """Count the runs that a block's own arms have, with all their points; dials that places of asking turn are not counted."""
     by_budget = {flops: len(block.seeds_at(flops)) for flops in block.train_flops}
     seeds = sum(by_budget.values())
     places = max(len(block.infer), 1) if block.anytime else 1
@@ -172,7 +172,7 @@ def _runs(
 
 
 def defaulted_lines(grid: Grid) -> list[str]:
-    """What arms that ask a pretrained model, taught nothing, have for defaults: a line for each arm that has such."""
+    """Lines on the defaults of arms that ask a pretrained model, taught nothing: one for each arm that has such."""
     first = {(p.block, p.arm): cell.spec for cell in reversed(grid.cells) for p in cell.places if cell.spec.untaught}
     lines = []
     for (number, index), spec in sorted(first.items(), key=lambda one: one[0]):

@@ -101,8 +101,8 @@ def check_records(results: Path, *, report: Callable[[str], None] | None = None,
     for folder in records.run_folders(results):
         name = folder.relative_to(results).as_posix()
         try:
-            records.check_place(records.read_record(folder, hashed=False), folder)
-            checked[name] = recheck(folder, regrader=regrader, trust_plugins=trust_plugins)
+            record = records.check_place(records.read_run(folder), folder)
+            checked[name] = _recheck(record, folder, regrader, trust_plugins)
         except ValueError as error:
             spoilt[name] = str(error)
         if report is not None:
@@ -129,7 +129,11 @@ def recheck(folder: Path, *, regrader: Regrader | None = None, trust_plugins: bo
 
     regrader: keeps what records share.
     """
-    record = records.read_run(folder)
+    return _recheck(records.read_run(folder), folder, regrader, trust_plugins)
+
+
+def _recheck(record: Record, folder: Path, regrader: Regrader | None, trust_plugins: bool) -> Recheck:
+    """Hold a record that was read from its folder against all that lies there."""
     lines, traces = _lines(folder, "problems.jsonl"), _lines(folder, TRACES)
     try:
         problems = list(_summarised(record, lines))

@@ -13,7 +13,9 @@ from records_made import reseal, written
 
 from harness.cli import main
 from harness.listing import runs
+from harness.recheck import check_records
 from harness.records import seal
+from harness.run_table import _records
 
 
 def facts(value: float, *, name: str = "accuracy", **spec: Any) -> Any:
@@ -117,3 +119,5 @@ def test_a_copy_of_a_runs_folder_is_no_run_of_its_own(tmp_path: Path) -> None:
     rows, left_out = runs(tmp_path)
     assert rows == whole and len(rows) == 1
     assert len(left_out) == 3 and all("delete it if it is a copy" in line for line in left_out)
+    others = [*check_records(tmp_path).spoilt.values(), *_records(tmp_path)[1]]
+    assert sum("delete it if it is a copy" in line for line in others) == 6
